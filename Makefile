@@ -1,0 +1,43 @@
+# make run: the cockpit, or its demo on a machine without GPU and server. make test: the tests.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN = $(VENV)/bin
+
+.PHONY: run demo test lint bench screenshots clean
+
+$(VENV)/.run: pyproject.toml constraints.txt tools/venv.sh
+	tools/venv.sh $(PYTHON) $(VENV) demo
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt tools/venv.sh
+	tools/venv.sh $(PYTHON) $(VENV) dev
+	@touch $@ $(VENV)/.run
+
+run: $(VENV)/.run
+	@if grep -qs 0x1002 /sys/class/drm/card*/device/vendor || grep -qsx 'llama-server.*' /proc/[0-9]*/comm; \
+	then exec $(BIN)/halotui $(ARGS); \
+	else echo 'no AMD GPU and no llama-server here: this is the demo' >&2; exec $(BIN)/halotui demo $(ARGS); fi
+
+demo: $(VENV)/.run
+	@exec $(BIN)/halotui demo $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Wants btop beside it: apt install btop
+bench: $(VENV)/.dev
+	$(BIN)/python bench/cost.py $(ARGS)
+
+# Wants rsvg-convert and fonts for the PNGs: apt install librsvg2-bin fonts-firacode fonts-dejavu-core
+screenshots: $(VENV)/.dev
+	$(BIN)/python -m halotui.screens.shots $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,253 @@
+"""The terminal application: Frames in, pictures out, keys turned into actions. It reads no source itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding
+from textual.screen import Screen
+from textual.theme import Theme as TextualTheme
+
+from halotui import fields
+from halotui.keymap import KEYS
+from halotui.screens.explain import Explain, explain, finding_text
+from halotui.screens.help import help_text
+from halotui.screens.prompt import Prompt
+from halotui.themes import DEFAULT, Theme, load_all
+from halotui.widgets import footer, header, log_pane, sources_pane
+from halotui.widgets.canvas import Canvas
+from halotui.widgets.layout import PANELS, SMALLEST, Place, places
+from halotui.widgets.rows import Row, Run, fill
+from halotui.widgets.styles import styles
+from halotui.widgets.view import View
+
+if TYPE_CHECKING:
+    from halotui.feed import Feed
+
+PACES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between frames
+_WHOLE = {"log": log_pane.rows, "sources": sources_pane.rows}  # views that fill the screen
+
+
+class HalotuiApp(App[int]):
+    """The cockpit. ``open_feed`` is called after the first paint, for what it imports is heavy."""
+
+    TITLE = "halotui"
+    CSS = "Screen { overflow: hidden; }"
+    BINDINGS: ClassVar = [
+        Binding(key.keys, key.action, key.name, id=key.id, tooltip=key.tooltip, show=False) for key in KEYS
+    ]
+
+    def __init__(
+        self,
+        open_feed: Callable[[], Awaitable[Feed]],
+        *,
+        label: str = "",
+        theme: str = DEFAULT,
+        user_themes: Path | None = None,
+        state_dir: Path | None = None,
+        keys: Mapping[str, str] | None = None,
+    ) -> None:
+        self._color = "NO_COLOR" not in os.environ  # Textual takes it out of the environment
+        super().__init__()
+        self._open_feed = open_feed
+        self._feed: Feed | None = None
+        self.failure: Exception | None = None
+        self._state_dir = state_dir or Path.cwd()
+        self._themes, self._troubles = load_all(user_themes)
+        self._theme_name = theme if theme in self._themes else DEFAULT
+        self._view_name = "cockpit"
+        self.view = View(label=label)
+        self.canvas = Canvas(self._layout, styles(self._themes[self._theme_name], self._color))
+        if keys:
+            self.set_keymap(dict(keys))
+
+    def compose(self) -> ComposeResult:
+        yield self.canvas
+
+    async def on_mount(self) -> None:
+        for theme in self._themes.values():
+            self.register_theme(_textual_theme(theme))
+        self._use_theme(self._theme_name)
+        for trouble in self._troubles:
+            self.notify(trouble, title="theme left out", severity="warning")
+        self.call_after_refresh(lambda: self.run_worker(self._follow(), exit_on_error=True))
+
+    async def _follow(self) -> None:
+        """Draw each frame as it comes, until the feed ends."""
+        try:
+            self._feed = feed = await self._open_feed()
+        except Exception as error:  # said on stderr once the screen is put away
+            self.failure = error
+            self.exit(return_code=1)
+            return
+        self.view.history = feed.history
+        self.view.interval = feed.interval
+        async for frame in feed.frames():
+            if not self.view.frozen:
+                self.view.take(frame)
+                self.canvas.update()
+
+    async def close_feed(self) -> None:
+        """Put the feed away; the screen has gone already."""
+        if self._feed is not None:
+            await self._feed.close()
+
+    # --- what is drawn
+
+    def _layout(self, width: int, height: int) -> list[tuple[Place, list[Row]]]:
+        view = self.view
+        if width < SMALLEST[0] or height < SMALLEST[1]:
+            text = f"halotui needs {SMALLEST[0]}x{SMALLEST[1]}; this is {width}x{height}"
+            return [(Place("header", 0, 0, width, 1), [fill((Run(text, "warning"),), width)])]
+        whole = _WHOLE.get(self._view_name)
+        if whole is not None:
+            body = Place(self._view_name, 0, 1, width, height - 2)
+            head, foot = Place("header", 0, 0, width, 1), Place("footer", 0, height - 1, width, 1)
+            return [
+                (head, header.rows(view, width, 1)),
+                (body, whole(view, width, height - 2)),
+                (foot, footer.rows(view, width, 1)),
+            ]
+        found = len(view.frame.findings) if view.frame is not None else 0
+        slots = len(view.server.slots) if view.server is not None else 1
+        return [(p, PANELS[p.panel](view, p.width, p.height)) for p in places(width, height, found, slots)]
+
+    def _use_theme(self, name: str) -> None:
+        self._theme_name = name
+        self.theme = name
+        self.canvas.palette = styles(self._themes[name], self._color)
+        self.canvas.repaint()
+
+    # --- keys
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Every key stands in the palette too."""
+        for key in KEYS:
+            yield SystemCommand(key.name, f"{key.tooltip} ({key.shown})", self._runner(key.action))
+
+    def _runner(self, action: str) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            await self.run_action(action)
+
+        return run
+
+    def action_help(self) -> None:
+        self.push_screen(Explain(help_text()))
+
+    def action_explain(self) -> None:
+        ref = self.canvas.cursor
+        findings = self.view.frame.findings if self.view.frame is not None else ()
+        if ref is not None:
+            self.push_screen(Explain(explain(self.view, ref)))
+        elif findings:
+            self.push_screen(Explain(finding_text(findings[0])))
+        else:
+            self.canvas.move(0, 1)
+
+    def on_canvas_picked(self) -> None:
+        self.action_explain()
+
+    def action_move(self, dx: int, dy: int) -> None:
+        self.canvas.move(dx, dy)
+
+    def action_panel(self, step: int) -> None:
+        self.canvas.panel(step)
+
+    def action_clear(self) -> None:
+        self.view.filter = ""
+        self.canvas.point(None)
+        self.canvas.update()
+
+    def action_freeze(self) -> None:
+        self.view.frozen = not self.view.frozen
+        self.canvas.update()
+
+    def action_pace(self, step: int) -> None:
+        if self._feed is None:
+            return
+        at = min(range(len(PACES)), key=lambda i: abs(PACES[i] - self.view.interval))
+        self.view.interval = self._feed.interval = PACES[max(0, min(len(PACES) - 1, at + step))]
+        self.notify(f"a frame every {self.view.interval:g} s", timeout=2)
+        self.canvas.update()
+
+    def action_server(self, step: int) -> None:
+        self.view.choose(self.view.server_index + step)
+        self.canvas.update()
+
+    def action_next_theme(self) -> None:
+        names = list(self._themes)
+        self._use_theme(names[(names.index(self._theme_name) + 1) % len(names)])
+        self.notify(self._theme_name, timeout=2)
+
+    def action_view(self, name: str) -> None:
+        self._view_name = name
+        self.canvas.point(None)
+        self.canvas.repaint()
+
+    def action_filter(self) -> None:
+        def use(text: str | None) -> None:
+            if text is not None:
+                self.view.filter = text.strip()
+                self.canvas.update()
+
+        self.push_screen(Prompt("show log lines that contain …", self.view.filter), use)
+
+    def action_copy(self) -> None:
+        text = self._under_cursor()
+        self.copy_to_clipboard(text)
+        self.notify(f"copied: {text[:60]}", timeout=2)
+
+    def _under_cursor(self) -> str:
+        ref = self.canvas.cursor
+        if ref is None:
+            findings = self.view.frame.findings if self.view.frame is not None else ()
+            return "\n".join(f"{f.title}: {f.evidence}" for f in findings) or self.canvas.text()
+        if ref.field == "finding":
+            return explain(self.view, ref).plain
+        label = fields.BY_ID[ref.field].label
+        return f"{label} {explain(self.view, ref).plain.splitlines()[0].removeprefix(label).strip()}"
+
+    async def action_write(self) -> None:
+        """The frame on screen, as JSON, into the state directory."""
+        if self.view.frame is None:
+            return
+        name = time.strftime("frame-%Y%m%d-%H%M%S.json", time.localtime(self.view.frame.time))
+        path = self._state_dir / name
+        data = msgspec.json.format(msgspec.json.encode(self.view.frame), indent=2)
+        try:
+            await asyncio.to_thread(_write, path, data)
+        except OSError as error:
+            self.notify(f"{path}: {error.strerror}", severity="error")
+            return
+        self.notify(f"written: {path}", timeout=4)
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.write_bytes(data)
+
+
+def _textual_theme(theme: Theme) -> TextualTheme:
+    """What pop-ups and toasts need of a theme."""
+    colors = theme.colors
+    return TextualTheme(
+        name=theme.name,
+        dark=theme.dark,
+        primary=colors.life,
+        secondary=colors.ram,
+        accent=colors.life,
+        warning=colors.warning,
+        error=colors.trouble,
+        success=colors.life,
+        foreground=colors.text,
+        background=colors.background,
+        surface=colors.surface,
+        panel=colors.surface,
+    )

@@ -1,0 +1,284 @@
+"""The command line: what to watch, and who looks: the screen, text, JSON or a stream of frames."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from halotui import __version__, exits
+
+if TYPE_CHECKING:
+    from halotui.config import Settings
+    from halotui.feed import LiveFeed
+    from halotui.model import Frame
+
+GPU_SOURCES = ("auto", "sysfs", "amdgpu_top", "amdsmi")
+FAULTS = ("np-slots", "spec-decay", "gtt-pressure", "hang")
+ANSWER_SECONDS = 2.0  # what a one-shot look waits for answers
+
+EXAMPLES = """\
+examples:
+  halotui                                 the cockpit of the servers on this box
+  halotui --url http://127.0.0.1:8080     of this one (repeat for several)
+  llama-server ... 2>&1 | halotui --log - with the log from a pipe
+  halotui --json | jq .servers            one frame, for scripts
+  halotui stream >> frames.jsonl          a frame a line, for ever
+  halotui demo --fault spec-decay         a demo box with a fault
+
+exit codes: 0 ok, 1 failure, 2 usage or config, 3 nothing reachable, 130 interrupted
+"""
+
+
+class UsageError(Exception):
+    """One line for stderr; exit code 2."""
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line; returns the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        return asyncio.run(_run(args))
+    except UsageError as error:
+        print(f"halotui: {error}", file=sys.stderr)
+        return exits.USAGE
+    except KeyboardInterrupt:
+        return exits.INTERRUPTED
+    except BrokenPipeError:  # the reader has gone: nothing more to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return exits.OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    what = common.add_argument_group("what to watch")
+    what.add_argument("-u", "--url", action="append", help="a llama-server; default: those of this box")
+    what.add_argument("--log", metavar="PATH", help="log of the first server, - for standard input")
+    what.add_argument("--api-key-env", metavar="NAME", help="variable that holds the API key")
+    what.add_argument("--gpu-source", choices=GPU_SOURCES, help="where GPU numbers come from (auto)")
+    what.add_argument("--sysfs", type=Path, metavar="PATH", help="root of sysfs (/sys)")
+    what.add_argument("--procfs", type=Path, metavar="PATH", help="root of procfs (/proc)")
+    how = common.add_argument_group("how to show it")
+    how.add_argument("-i", "--interval", type=float, metavar="S", help="seconds between frames (1)")
+    how.add_argument("--once", action="store_true", help="one look as text, then exit")
+    how.add_argument("--json", action="store_true", help="one look as JSON, then exit")
+    how.add_argument("--theme", metavar="NAME", help="colours of the screen (halo-dark)")
+    how.add_argument("--config", type=Path, metavar="FILE", help="settings instead of the usual config.toml")
+    parser = argparse.ArgumentParser(
+        prog="halotui",
+        description="The cockpit of a Strix Halo inference box.",
+        epilog=EXAMPLES,
+        parents=[common],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("--version", action="version", version=f"halotui {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    stream = commands.add_parser(
+        "stream", parents=[common], help="frames as JSON lines", argument_default=argparse.SUPPRESS
+    )
+    stream.add_argument("-n", "--count", type=int, metavar="N", help="stop after N frames")
+    demo = commands.add_parser(
+        "demo", parents=[common], help="a demo box on any machine", argument_default=argparse.SUPPRESS
+    )
+    demo.add_argument("--fault", choices=FAULTS, help="make this fault happen")
+    demo.add_argument("--seed", type=int, help="another course of the traffic")
+    return parser
+
+
+async def _run(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    said = vars(args)
+    one_shot = said.get("once") or said.get("json")
+    opener = _demo_opener(args, settings) if said.get("command") == "demo" else _opener(args, settings)
+    if said.get("command") == "stream":
+        return await _stream(opener, said.get("count"))
+    if one_shot or not (sys.stdout.isatty() and (sys.stdin.isatty() or said.get("log") == "-")):
+        return await _look(opener, as_json=bool(said.get("json")), urls=bool(settings.urls))
+    return await _screen(opener, settings, label="DEMO" if said.get("command") == "demo" else "")
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    """Flags over environment over file."""
+    import msgspec
+
+    from halotui import config
+
+    said = vars(args)
+    try:
+        settings = config.load(said.get("config"))
+        flags: dict[str, Any] = {
+            key: said[key] for key in ("interval", "gpu_source", "theme", "api_key_env") if key in said
+        }
+        if "url" in said:
+            flags["urls"] = tuple(said["url"])
+        settings = msgspec.structs.replace(settings, **flags)
+        settings = msgspec.structs.replace(settings, urls=tuple(map(_url, settings.urls)))
+        config.check(settings)
+    except config.ConfigError as error:
+        raise UsageError(str(error)) from None
+    if settings.gpu_source not in GPU_SOURCES:
+        raise UsageError(f"gpu_source: '{settings.gpu_source}' is none of {', '.join(GPU_SOURCES)}")
+    for key in ("sysfs", "procfs"):
+        if key in said and not said[key].is_dir():
+            raise UsageError(f"--{key}: {said[key]} is not a directory")
+    if settings.api_key_env and settings.api_key_env not in os.environ:
+        raise UsageError(f"--api-key-env: there is no variable {settings.api_key_env}")
+    return settings
+
+
+def _url(text: str) -> str:
+    """``host:port`` is enough; no path, no query, no trailing slash."""
+    from urllib.parse import urlsplit
+
+    url = text if "://" in text or text.startswith("unix:") else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        good = url.startswith("unix:") or (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        )
+    except ValueError:
+        good = False
+    if not good or "@" in url:
+        raise UsageError(f"--url: '{text}' is not a URL like http://127.0.0.1:8080")
+    return url.partition("?")[0].rstrip("/")
+
+
+Opener = Callable[[bool], Awaitable["LiveFeed"]]  # one-shot looks do not hold findings back
+
+
+def _opener(args: argparse.Namespace, settings: Settings) -> Opener:
+    """Imports and opens what feeds the frames, when it is wanted."""
+    said = vars(args)
+
+    async def open_feed(one_shot: bool) -> LiveFeed:
+        return await asyncio.to_thread(_live_feed, settings, said, one_shot)
+
+    return open_feed
+
+
+def _live_feed(settings: Settings, said: dict[str, Any], one_shot: bool) -> LiveFeed:
+    from halotui.feed import LiveFeed
+    from halotui.hosts.local import LocalHost
+    from halotui.rules.engine import Engine
+    from halotui.sampler.core import Options, Sampler
+
+    host = LocalHost(said.get("sysfs", Path("/sys")), said.get("procfs", Path("/proc")))
+    options = Options(
+        urls=settings.urls,
+        gpu_source=settings.gpu_source,
+        log=said.get("log"),
+        api_key=os.environ.get(settings.api_key_env) if settings.api_key_env else None,
+        fallback_key=os.environ.get("LLAMA_API_KEY"),
+        interval=settings.interval,
+    )
+    return LiveFeed(Sampler(host, options), Engine(hold=not one_shot))
+
+
+def _demo_opener(args: argparse.Namespace, settings: Settings) -> Opener:
+    """The same feed over a demo box, which is stopped with it."""
+    import msgspec
+
+    said = vars(args)
+
+    async def open_feed(one_shot: bool) -> LiveFeed:
+        from halotui.demo.box import BoxError, start_box
+
+        try:
+            box = await start_box(fault=said.get("fault"), seed=said.get("seed", 0))
+        except BoxError as error:
+            raise UsageError(str(error)) from None
+        there = {**said, "sysfs": box.sysfs, "procfs": box.procfs, "log": str(box.log)}
+        watched = msgspec.structs.replace(settings, urls=(box.url,))
+        try:
+            feed = await asyncio.to_thread(_live_feed, watched, there, one_shot)
+        except BaseException:
+            await box.stop()
+            raise
+        feed.on_close = box.stop
+        return feed
+
+    return open_feed
+
+
+async def _look(opener: Opener, *, as_json: bool, urls: bool) -> int:
+    """Two polls apart, so that rates are real; then the second frame."""
+    import msgspec
+
+    from halotui.exporters.text import text
+
+    feed = await opener(True)
+    try:
+        await feed.one(ANSWER_SECONDS)
+        await asyncio.sleep(feed.interval)
+        frame = await feed.one(ANSWER_SECONDS)
+    finally:
+        await feed.close()
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(frame), indent=2).decode(), flush=True)
+    else:
+        print(text(frame), flush=True)
+    return _verdict(frame, urls)
+
+
+def _verdict(frame: Frame, urls: bool) -> int:
+    """3 when what was asked for cannot be reached; the reason goes to stderr."""
+    from halotui.model import ServerState
+
+    up = any(server.state is not ServerState.DOWN for server in frame.servers)
+    if up or (not urls and frame.gpus and not frame.servers):
+        return exits.OK
+    reasons = [f"{server.url}: {server.reason or server.state}" for server in frame.servers]
+    print(
+        f"halotui: nothing reachable: {'; '.join(reasons) or 'no llama-server, no AMD GPU'}", file=sys.stderr
+    )
+    return exits.UNREACHABLE
+
+
+async def _stream(opener: Opener, count: int | None) -> int:
+    """A frame a line until interrupted, or until ``count`` are out."""
+    import msgspec
+
+    feed = await opener(False)
+    encoder = msgspec.json.Encoder()
+    try:
+        async for frame in feed.frames():
+            sys.stdout.buffer.write(encoder.encode(frame) + b"\n")
+            sys.stdout.buffer.flush()
+            if count is not None:
+                count -= 1
+                if count <= 0:
+                    break
+    finally:
+        await feed.close()
+    return exits.OK
+
+
+async def _screen(opener: Opener, settings: Settings, label: str) -> int:
+    from halotui import config
+    from halotui.app import HalotuiApp
+
+    app = HalotuiApp(
+        lambda: opener(False),
+        label=label,
+        theme=settings.theme,
+        user_themes=config.config_dir() / "themes",
+        state_dir=config.state_dir(),
+        keys=settings.keys,
+    )
+    try:
+        await app.run_async()
+    finally:
+        await app.close_feed()
+    if app.failure is not None:
+        raise app.failure
+    return app.return_code or exits.OK

@@ -1,0 +1,282 @@
+"""A demo box: the real llama.cpp server at work, and the files of the machine it pretends to run on.
+
+``python -m halotui.demo.box`` says on stdout, in one line of JSON, where everything is, and lives until its
+stdin ends: so it goes with its parent, however that one dies, and leaves nothing behind. :func:`start_box` is
+the parent's side, and imports nothing of what a box needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+FAULTS = ("np-slots", "spec-decay", "gtt-pressure", "hang")
+SLOTS = 2
+SECONDS = 30 * 60.0  # of traffic; then the box is idle
+START_SECONDS = 30.0
+STOP_SECONDS = 5.0  # between asking and insisting; the server's own limit is 3
+TICK_SECONDS = 0.5
+HANG_AFTER_SECONDS = 5.0
+ROOM_BYTES = 256 << 20  # models and files
+MODEL, DRAFT = "demo-110B-Q4_K_M.gguf", "demo-1B-draft.gguf"
+LISTENING = re.compile(r"listening on (http://[\d.]+:\d+)")
+
+
+class BoxError(Exception):
+    """The box could not be started; the text is its last word."""
+
+
+@dataclass
+class Box:
+    """A running box, from outside. ``stop`` it, or close its stdin, or die."""
+
+    process: Process
+    url: str
+    pid: int  # of its llama-server
+    sysfs: Path
+    procfs: Path
+    log: Path
+    directory: Path
+    _talk: asyncio.Task[None] = field(repr=False)
+
+    async def stop(self) -> None:
+        """Returns when it is gone, with its server and its files."""
+        await _end(self.process)
+        self._talk.cancel()
+
+
+async def start_box(
+    *,
+    fault: str | None = None,
+    seed: int = 0,
+    seconds: float = SECONDS,
+    progress: Callable[[str], None] = lambda words: None,
+    patience: float = START_SECONDS,
+) -> Box:
+    """Start a box of its own process. ``progress`` gets a few words now and then; raises BoxError."""
+    argv = [sys.executable, "-m", "halotui.demo.box", "--seed", str(seed), "--seconds", str(seconds)]
+    if fault:
+        argv += ["--fault", fault]
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        start_new_session=True,  # Ctrl-C in the terminal is for us, not for the box
+    )
+    last = ["it did not say why"]
+    talk = asyncio.create_task(_listen(process, last, progress))
+    assert process.stdout
+    line = b""
+    try:
+        with suppress(TimeoutError):
+            line = await asyncio.wait_for(process.stdout.readline(), patience)
+        if not line:
+            await asyncio.wait({talk}, timeout=1)
+            raise BoxError(last[0])
+    except BaseException:
+        await _end(process)
+        talk.cancel()
+        raise
+    told = json.loads(line)
+    return Box(
+        process=process,
+        url=told["url"],
+        pid=told["pid"],
+        sysfs=Path(told["sysfs"]),
+        procfs=Path(told["procfs"]),
+        log=Path(told["log"]),
+        directory=Path(told["dir"]),
+        _talk=talk,
+    )
+
+
+async def _listen(process: Process, last: list[str], progress: Callable[[str], None]) -> None:
+    """Hand on what it says on stderr, and keep that pipe from filling up."""
+    assert process.stderr
+    while line := await process.stderr.readline():
+        last[0] = line.decode(errors="replace").strip()
+        progress(last[0])
+
+
+async def _end(process: Process) -> None:
+    """By closing stdin, then TERM, TERM, KILL."""
+    if process.stdin:
+        process.stdin.close()
+    elif process.returncode is None:
+        process.terminate()
+    for insist in (process.terminate, process.terminate, process.kill):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        if process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            insist()
+    await process.wait()
+
+
+# What follows runs in the box's own process.
+
+
+def say(words: str) -> None:
+    """To whoever started us, if still there."""
+    with suppress(OSError):
+        print(words, file=sys.stderr, flush=True)
+
+
+def server_command(directory: Path, fault: str | None) -> list[str]:
+    """The llama-server command line of a box with this fault."""
+    draft = ["-md", str(directory / DRAFT), "--spec-type", "draft-simple", "--spec-draft-n-max", "3"]
+    ngram = ["--spec-ngram-simple-size-n", "6", "--spec-ngram-simple-size-m", "8"]
+    speculation = ["--spec-type", "ngram-simple", *ngram] if fault == "spec-decay" else draft
+    return [
+        *(sys.executable, "-m", "halotui.demo.server", "-m", str(directory / MODEL)),
+        *("--host", "127.0.0.1", "--port", "0", "--metrics", "-ngl", "99", "-fa", "on"),
+        *("-np", "1" if fault == "np-slots" else str(SLOTS), "-c", "8192", "-b", "256"),
+        *("-t", "1", "-td", "1", "-cram", "0"),
+        *speculation,
+        *("--log-file", str(directory / "llama-server.log"), "--die-with-parent", "thread"),
+    ]
+
+
+async def start_server(directory: Path, fault: str | None) -> Process:
+    """The server process, not ready yet; its stdin is its life."""
+    return await asyncio.create_subprocess_exec(
+        *server_command(directory, fault),
+        stdin=PIPE,
+        stdout=DEVNULL,
+        env={**os.environ, "HALOTUI_DEMO_FAULT": fault or ""},
+    )
+
+
+async def ready_url(process: Process, log: Path) -> str:
+    """Its URL, once it answers from its task queue. The box's parent minds how long that takes."""
+    import httpx
+
+    while process.returncode is None:
+        if found := _search(log, LISTENING):
+            async with httpx.AsyncClient(base_url=found[1]) as client:
+                with suppress(httpx.TransportError):
+                    if (await client.get("/slots")).status_code == 200:
+                        return found[1]
+        await asyncio.sleep(0.02)
+    raise BoxError(f"llama-server ended with code {process.returncode}")
+
+
+def _search(log: Path, pattern: re.Pattern[str]) -> re.Match[str] | None:
+    return pattern.search(log.read_text(errors="replace")) if log.exists() else None
+
+
+async def live(directory: Path, fault: str | None, seed: int, seconds: float) -> None:
+    """Be a box until cancelled."""
+    if not find_spec("xllamacpp"):
+        raise ImportError(name="xllamacpp")
+    from halotui.demo.model import SLOW, SLOW_DRAFT, write_preset
+    from halotui.demo.traffic import Traffic
+    from halotui.demo.tree import Tree
+
+    say("making model…")
+    await asyncio.to_thread(write_preset, directory / MODEL, SLOW)
+    await asyncio.to_thread(write_preset, directory / DRAFT, SLOW_DRAFT)
+    say("starting llama-server…")
+    process = await start_server(directory, fault)
+    log = directory / "llama-server.log"
+    tree = None
+    try:
+        url = await ready_url(process, log)
+        tree = Tree(directory, pid=process.pid, seed=seed, pressure=fault == "gtt-pressure")
+        traffic = Traffic(
+            url, slots=4 if fault == "np-slots" else SLOTS, seed=seed, spec_decay=fault == "spec-decay"
+        )
+        tree.update(traffic.load(), 0.0)
+        where = {"url": url, "pid": process.pid, "sysfs": tree.sysfs, "procfs": tree.procfs, "log": log}
+        print(json.dumps({**where, "dir": directory}, default=str), flush=True)
+        busy = asyncio.create_task(traffic.run(seconds))
+        try:
+            start = time.monotonic()
+            while process.returncode is None:
+                now = time.monotonic() - start
+                if fault == "hang" and now >= HANG_AFTER_SECONDS:
+                    tree.hang()
+                    process.send_signal(signal.SIGSTOP)
+                    break
+                tree.update(traffic.load(), now)
+                await asyncio.sleep(TICK_SECONDS)
+            raise BoxError(f"llama-server ended with code {await process.wait()}")
+        finally:
+            busy.cancel()
+            await asyncio.wait({busy})
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGCONT)
+        await _end(process)
+        if tree:
+            tree.recover()
+
+
+async def live_and_leave(options: argparse.Namespace) -> None:
+    """Live until stdin ends, a signal comes, or the server dies; then clean up."""
+    from halotui.demo.tree import scratch
+
+    loop = asyncio.get_running_loop()
+    enough = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, enough.set)
+
+    def watch_stdin() -> None:
+        with suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        with suppress(RuntimeError):  # we are leaving already
+            loop.call_soon_threadsafe(enough.set)
+
+    threading.Thread(target=watch_stdin, daemon=True).start()
+    directory = Path(tempfile.mkdtemp(prefix="halotui-demo-", dir=options.dir or scratch(ROOM_BYTES)))
+    try:
+        box = asyncio.create_task(live(directory, options.fault, options.seed, options.seconds))
+        waiting = asyncio.create_task(enough.wait())
+        await asyncio.wait({box, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        box.cancel()
+        with suppress(asyncio.CancelledError):
+            await box
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="halotui.demo.box", description="A demo box; it ends with its stdin."
+    )
+    parser.add_argument("--fault", choices=FAULTS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of traffic")
+    parser.add_argument("--dir", type=Path, help="where its temporary directory goes")
+    options = parser.parse_args(argv)
+    try:
+        asyncio.run(live_and_leave(options))
+    except ImportError as error:
+        say(f"the demo needs {error.name}: pip install halotui[demo]")
+        return 2
+    except (BoxError, OSError) as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""What was: fixed-size rings of the charted fields and of the last requests. Never grows.
+
+Filled from Frames only, so a recording or a remote box has the same history as a live one.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Iterator
+from math import isnan, nan
+
+from msgspec import Struct
+
+from halotui.fields import CHARTED
+from halotui.model import GPU_SOURCE, MEMORY_SOURCE, Frame, Request, SourceState
+
+LENGTH = 900  # frames kept: a quarter of an hour at 1 Hz
+REQUESTS = 200  # finished requests kept per server
+SUBJECTS = 64  # GPUs and servers remembered at most
+
+_KEYS = {
+    owner: tuple(field.key for field in CHARTED if field.owner == owner)
+    for owner in ("gpu", "memory", "server")
+}
+
+
+class Ring:
+    """The last values of one field, one per frame; a gap is None."""
+
+    __slots__ = ("_start", "_values", "pushed")
+
+    def __init__(self, length: int = LENGTH) -> None:
+        self._values = array("d", [nan]) * length
+        self._start = 0
+        self.pushed = 0  # values ever pushed: a chart that kept its picture appends what is new
+
+    def push(self, value: float | None) -> None:
+        self._values[self._start] = nan if value is None else value
+        self._start = (self._start + 1) % len(self._values)
+        self.pushed += 1
+
+    def last(self, count: int) -> list[float | None]:
+        """The newest ``count`` values, oldest first; fewer when fewer were pushed."""
+        size = len(self._values)
+        count = min(count, size, self.pushed)
+        values = (self._values[(self._start - count + i) % size] for i in range(count))
+        return [None if isnan(v) else v for v in values]
+
+
+class Sample(Struct, frozen=True):
+    """One finished request and the time of the frame that carried it."""
+
+    time: float
+    request: Request
+
+
+class History:
+    """Rings by subject and field: ``series(gpu.id, "gpu.busy_percent")``; requests by server URL."""
+
+    def __init__(self, length: int = LENGTH) -> None:
+        self._length = length
+        self._rings: dict[str, dict[str, Ring]] = {}
+        self._requests: dict[str, deque[Sample]] = {}
+        self.times = Ring(length)
+
+    def push(self, frame: Frame) -> None:
+        """Append one frame. A subject that is missing in it, or late, gets a gap: rings stay in step."""
+        self.times.push(frame.time)
+        fresh = {source.id for source in frame.sources if source.state is SourceState.OK}
+        seen: dict[str, object] = {}
+        if frame.memory is not None and MEMORY_SOURCE in fresh:
+            seen["memory"] = frame.memory
+        if GPU_SOURCE in fresh:
+            seen.update((gpu.id, gpu) for gpu in frame.gpus)
+        seen.update((server.url, server) for server in frame.servers)
+        for subject, struct in seen.items():
+            if subject not in self._rings and len(self._rings) < SUBJECTS:
+                owner = type(struct).__name__.lower()
+                self._rings[subject] = {f"{owner}.{key}": Ring(self._length) for key in _KEYS[owner]}
+        for subject, rings in self._rings.items():
+            struct = seen.get(subject)
+            for field, ring in rings.items():
+                ring.push(getattr(struct, field.partition(".")[2], None))
+        for server in frame.servers:
+            if server.requests:
+                kept = self._requests.setdefault(server.url, deque(maxlen=REQUESTS))
+                kept.extend(Sample(frame.time, request) for request in server.requests)
+
+    def series(self, subject: str, field: str) -> Ring | None:
+        """The ring of a field, by its id in ``fields``; None when it is not kept."""
+        return self._rings.get(subject, {}).get(field)
+
+    def requests(self, url: str) -> Iterator[Sample]:
+        """Finished requests of a server, oldest first."""
+        return iter(self._requests.get(url, ()))

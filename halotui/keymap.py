@@ -1,0 +1,71 @@
+"""Every key: its id (for remapping in the config), what it does, and how the palette and help name it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Key(NamedTuple):
+    id: str
+    keys: str  # Textual key names, comma separated
+    action: str
+    name: str  # in the palette
+    tooltip: str
+    shown: str  # in the help
+
+
+KEYS: tuple[Key, ...] = (
+    Key("quit", "q,ctrl+c", "quit", "Quit", "Leave halotui; the server goes on.", "q"),
+    Key("help", "question_mark,f1,h", "help", "Help", "All keys, and how to read the screen.", "?"),
+    Key(
+        "explain",
+        "e,enter",
+        "explain",
+        "Explain",
+        "What the field or finding under the cursor means.",
+        "e enter",
+    ),
+    Key("next-panel", "tab", "panel(1)", "Next panel", "Move the cursor to the next panel.", "tab"),
+    Key(
+        "previous-panel",
+        "shift+tab",
+        "panel(-1)",
+        "Previous panel",
+        "Move the cursor to the panel before.",
+        "shift+tab",
+    ),
+    Key("left", "left", "move(-1, 0)", "Left", "Move the cursor left.", "← ↓ ↑ →"),
+    Key("down", "down,j", "move(0, 1)", "Down", "Move the cursor down.", "j"),
+    Key("up", "up,k", "move(0, -1)", "Up", "Move the cursor up.", "k"),
+    Key("right", "right,l", "move(1, 0)", "Right", "Move the cursor right.", "l"),
+    Key("clear", "escape", "clear", "Clear", "Put the cursor and the filter away.", "esc"),
+    Key("freeze", "space,p", "freeze", "Freeze", "Hold the picture still; measuring goes on.", "space"),
+    Key("faster", "plus,equals_sign", "pace(-1)", "Shorter interval", "Measure more often.", "+"),
+    Key("slower", "minus", "pace(1)", "Longer interval", "Measure less often.", "-"),
+    Key("filter", "slash,f", "filter", "Filter the log", "Show only the log lines that contain a text.", "/"),
+    Key(
+        "next-server",
+        "right_square_bracket",
+        "server(1)",
+        "Next server",
+        "Look at the next llama-server.",
+        "]",
+    ),
+    Key(
+        "previous-server",
+        "left_square_bracket",
+        "server(-1)",
+        "Previous server",
+        "Look at the one before.",
+        "[",
+    ),
+    Key("theme", "t", "next_theme", "Next theme", "Switch the colours.", "t"),
+    Key("copy", "y", "copy", "Copy", "Copy what is under the cursor (OSC 52), or the findings.", "y"),
+    Key("write", "w", "write", "Write to a file", "Save this frame as JSON in the state directory.", "w"),
+    Key("cockpit", "1", "view('cockpit')", "Cockpit", "The main view.", "1"),
+    Key("log", "2", "view('log')", "Log", "The log on the whole screen.", "2"),
+    Key(
+        "sources", "3", "view('sources')", "Sources", "Where the numbers come from, and what is missing.", "3"
+    ),
+)
+IDS = frozenset(key.id for key in KEYS)

@@ -1,0 +1,124 @@
+"""From symptoms to findings: an alarm is held before it fires, fires once, and re-arms when it clears."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+from halotui.history import History
+from halotui.model import Finding, Frame, Severity
+from halotui.rules import ALL, RANK, Rule, Symptom, Undefined, View
+
+KEEP = 60.0  # seconds a finding outlives its data
+
+
+class State(StrEnum):
+    """How an alarm stands. Without a word from its rule it is ok."""
+
+    OK = "ok"
+    PENDING = "pending"
+    FIRING = "firing"
+    UNDEFINED = "undefined"
+
+
+class _Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    since: float  # when the symptom began
+    finding: Finding | None = None
+    unknown_since: float | None = None  # when its data went missing
+
+
+_Key = tuple[str, str]
+
+_ERROR = Rule(
+    id="rule-error",
+    check=lambda _: (),
+    severity=Severity.INFO,
+    why="A rule of halotui stumbled over this frame. The other rules were checked as ever.",
+    fix="Report it to halotui with this line and, if you can, a recording.",
+)
+
+
+class Engine:
+    """Owns the alarms, by rule and subject. It has no clock: ``frame.time`` is the time.
+
+    ``hold=False`` fires at once, for a single frame that has no before.
+    """
+
+    def __init__(self, rules: Iterable[Rule] = ALL, *, hold: bool = True) -> None:
+        self._rules = tuple(rules)
+        self._hold = hold
+        self._alarms: dict[_Key, _Alarm] = {}
+
+    def evaluate(self, frame: Frame, history: History) -> Frame:
+        """The frame with its findings, the most severe first. Push it to ``history`` beforehand."""
+        before = self._alarms
+        firing = {key: alarm.finding for key, alarm in before.items() if alarm.finding is not None}
+        view = View(frame=frame, history=history, findings=firing)
+        # Built anew each time: what no rule speaks of is well, or gone, and is forgotten.
+        self._alarms = {}
+        errors: list[Symptom | Undefined] = []
+        for rule in self._rules:
+            try:
+                outcomes = list(rule.check(view))
+            except Exception as error:  # costs this rule alone, and leaves its alarms undefined
+                outcomes = [Undefined(subject) for rule_id, subject in before if rule_id == rule.id]
+                errors.append(_stumble(rule, error))
+            self._judge(rule, outcomes, before, frame.time)
+        self._judge(_ERROR, errors, before, frame.time)
+        findings = [alarm.finding for alarm in self._alarms.values() if alarm.finding is not None]
+        findings.sort(key=lambda finding: (RANK[finding.severity], finding.id, finding.subject))
+        return msgspec.structs.replace(frame, findings=tuple(findings))
+
+    def state(self, rule_id: str, subject: str) -> State:
+        """How the alarm stood in the last frame."""
+        alarm = self._alarms.get((rule_id, subject))
+        if alarm is None:
+            return State.OK
+        if alarm.unknown_since is not None:
+            return State.UNDEFINED
+        return State.PENDING if alarm.finding is None else State.FIRING
+
+    def _judge(
+        self, rule: Rule, outcomes: list[Symptom | Undefined], before: dict[_Key, _Alarm], now: float
+    ) -> None:
+        for outcome in outcomes:
+            key = rule.id, outcome.subject
+            old = before.get(key)
+            if isinstance(outcome, Undefined):
+                self._alarms[key] = _unknown(old, now)
+            else:
+                hold = rule.hold_seconds if self._hold else 0.0
+                self._alarms[key] = _unwell(rule, outcome, old, now, hold)
+
+
+def _unknown(old: _Alarm | None, now: float) -> _Alarm:
+    """Missing data never fires and clears nothing: for a while, so that no finding lives for ever on it."""
+    since = now if old is None or old.unknown_since is None else min(old.unknown_since, now)
+    kept = old.finding if old is not None and now - since < KEEP else None
+    return _Alarm(since=old.since if old is not None else now, finding=kept, unknown_since=since)
+
+
+def _unwell(rule: Rule, symptom: Symptom, old: _Alarm | None, now: float, hold: float) -> _Alarm:
+    fired = old is not None and old.finding is not None
+    goes_on = old is not None and (fired or old.unknown_since is None)
+    since = min(old.since, now) if old is not None and goes_on else now  # min: the clock may step back
+    if not fired and now - since < hold:
+        return _Alarm(since=since)
+    finding = Finding(
+        id=rule.id,
+        severity=symptom.severity or rule.severity,
+        title=symptom.title,
+        evidence=symptom.evidence,
+        why=symptom.why or rule.why,
+        fix=symptom.fix or rule.fix,
+        subject=symptom.subject,
+        since_time=since,
+        reference=rule.reference,
+    )
+    return _Alarm(since=since, finding=finding)
+
+
+def _stumble(rule: Rule, error: Exception) -> Symptom:
+    return Symptom(subject=rule.id, title=f"The rule {rule.id} failed", evidence=type(error).__name__)

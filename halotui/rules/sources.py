@@ -1,0 +1,116 @@
+"""Who does not answer: servers that are down or silent, and sources that stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from halotui.fields import CHARTED
+from halotui.format import count, duration
+from halotui.model import Server, ServerState, Severity, Source, SourceState
+from halotui.rules import Rule, Symptom, Undefined, View
+
+_RESET = {
+    "severity": Severity.CRITICAL,
+    "title": "GPU reads do not come back: GPU in reset?",
+    "why": "A GPU that is hung or in reset blocks whoever reads it, some for ever.",
+    "fix": "Look for 'GPU reset' and 'ring timeout' in the kernel log (journalctl -k).",
+}
+
+SILENCE = 60.0  # seconds: a prompt batch at great depth may take that long on an older build
+
+_DOWN = "server-down"
+_SERIES = tuple(field.id for field in CHARTED if field.owner == "server")
+
+
+def _server_down(view: View) -> Iterator[Symptom | Undefined]:
+    for server in view.frame.servers:
+        if server.state == ServerState.FAILED:
+            yield Symptom(
+                subject=server.url,
+                title="What answers here is no healthy llama-server",
+                evidence=server.reason or "an answer that makes no sense",
+                why="The port answers, but not as a llama-server does: another program, a proxy, or "
+                "a server in trouble.",
+                fix="Check which program owns the port, and the URL given to halotui.",
+            )
+        elif server.state == ServerState.DOWN:
+            seen = _was_up(view, server)
+            requests = sum(1 for _ in view.history.requests(server.url))
+            evidence = server.reason or "connection refused"
+            yield Symptom(
+                subject=server.url,
+                severity=Severity.CRITICAL if seen else None,
+                title="llama-server went down" if seen else "No llama-server answers",
+                evidence=f"{evidence}, after {count(requests)} finished requests" if requests else evidence,
+                fix=f"Read the end of {server.log_path}, then start it again." if server.log_path else None,
+            )
+
+
+def _was_up(view: View, server: Server) -> bool:
+    """It answered before, as far as history reaches; once said, it stays said."""
+    found = view.findings.get((_DOWN, server.url))
+    if found is not None and found.severity == Severity.CRITICAL:
+        return True
+    if next(view.history.requests(server.url), None) is not None:
+        return True
+    rings = (view.history.series(server.url, field) for field in _SERIES)
+    return any(value is not None for ring in rings if ring is not None for value in ring.last(ring.pushed))
+
+
+def _source_stale(view: View) -> Iterator[Symptom | Undefined]:
+    for source in view.frame.sources:
+        if source.state in (SourceState.STALE, SourceState.HUNG):
+            yield _late(source)
+    for server in view.frame.servers:
+        if server.state != ServerState.WAITING:
+            continue
+        if server.waiting_seconds is None:
+            yield Undefined(server.url)
+        elif server.waiting_seconds > SILENCE:
+            yield Symptom(
+                subject=server.url,
+                title="Server is silent: a long prompt batch, or wedged",
+                evidence=f"no answer for {duration(server.waiting_seconds)}",
+                why="Older builds answer between two prompt batches only; one that hangs looks the same.",
+                fix="Watch its log and the GPU: if both stand still, stop it and start it again.",
+            )
+
+
+def _late(source: Source) -> Symptom:
+    hung = source.state == SourceState.HUNG
+    kind = source.id.partition(" ")[0][:20]
+    age = source.age_seconds
+    facts = (
+        source.name,
+        source.reason or ("a read does not come back" if hung else "late"),
+        f"last answer {duration(age)} ago" if age is not None else "never answered",
+    )
+    symptom = Symptom(
+        subject=source.id,
+        title=f"Source {kind} hangs" if hung else f"Source {kind} has stopped answering",
+        evidence=", ".join(fact for fact in facts if fact),
+        fix=source.hint,
+    )
+    return replace(symptom, **_RESET) if hung and kind == "gpu" else symptom
+
+
+RULES = (
+    Rule(
+        id=_DOWN,
+        check=_server_down,
+        hold_seconds=2,
+        needs=("server.state", "server.reason", "server.log_path"),
+        why="Its port refuses connections: it ended, crashed, or was killed.",
+        fix="Start it again. If it was killed, 'journalctl -k' names the reason, such as a lack of memory.",
+    ),
+    Rule(
+        id="source-stale",
+        check=_source_stale,
+        hold_seconds=3,
+        needs=("source.state", "source.age_seconds", "server.state", "server.waiting_seconds"),
+        why="It answered before and is late now. Its last numbers are old.",
+        fix="Wait, or look at what it reads: the machine may be overloaded.",
+    ),
+)

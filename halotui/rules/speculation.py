@@ -1,0 +1,237 @@
+"""Speculation: the server drafts when asked to, and goes on drafting."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
+
+from msgspec import Struct
+
+from halotui.format import count, percent, rate
+from halotui.history import REQUESTS
+from halotui.model import Request, Server, ServerState
+from halotui.rules import Rule, Symptom, Undefined, View
+
+_DECAY = "spec-decay"
+
+SHORT = 16  # tokens: a request or a draft below it says too little
+BASELINE = 4  # requests at most
+RECENT = 3  # requests at most
+NGRAM_RECENT = 3  # at least: n-gram types draft nothing where a text does not repeat
+
+
+def _coverage(request: Request) -> float | None:
+    drafted, generated = request.draft_tokens, request.generation_tokens
+    return drafted / generated if drafted is not None and generated else None
+
+
+def _acceptance(request: Request) -> float | None:
+    drafted, accepted = request.draft_tokens, request.draft_accepted_tokens
+    return accepted / drafted if accepted is not None and drafted and drafted >= SHORT else None
+
+
+class _Signal(Struct, frozen=True, kw_only=True):
+    """A ratio that a healthy slot keeps, and by how much it may fall."""
+
+    name: str
+    of: Callable[[Request], float | None]
+    counts: float  # a request below it is no example of a healthy one
+    floor: float  # a baseline below it has nothing to lose
+    baseline: int  # requests at least
+    recent: int  # requests at least
+    fires: float  # share of the baseline
+    clears: float
+    title: str
+    why: str
+
+
+# The fault shows from the second request on, and leaves the acceptance at 100 %: so coverage comes first,
+# and one good request is a baseline. Acceptance depends on the prompt: it takes three.
+_COVERAGE = _Signal(
+    name="coverage",
+    of=_coverage,
+    counts=0.1,
+    floor=0.1,
+    baseline=1,
+    recent=2,
+    fires=0.35,
+    clears=0.6,
+    title="Speculation drafts far less than at first",
+    why="Known as llama.cpp #19231: a slot drafts in its first request, then hardly at all, while the "
+    "acceptance ratio stays high.",
+)
+_ACCEPTANCE = _Signal(
+    name="acceptance",
+    of=_acceptance,
+    counts=0.0,
+    floor=0.2,
+    baseline=3,
+    recent=3,
+    fires=0.5,
+    clears=0.7,
+    title="Drafts are accepted far less than at first",
+    why="The drafts no longer fit: state carried over from one request to the next, or prompts of another "
+    "kind. Rejected drafts cost time.",
+)
+_NGRAM = " N-gram types also draft less when the text stops repeating itself."
+
+
+class _Fall(Struct, frozen=True, kw_only=True):
+    """How one slot's signal fell, with the requests on both sides; ``before`` may be forgotten."""
+
+    signal: _Signal
+    slot: int | None
+    before: tuple[Request, ...]
+    after: tuple[Request, ...]
+    was: float
+    now: float
+
+    def evidence(self) -> Iterator[str]:
+        slot = "all slots" if self.slot is None else f"slot {self.slot}"
+        was = f"{percent(self.was)} over {len(self.before)} earlier" if self.before else "higher once"
+        now = f"{percent(self.now)} over the last {len(self.after)} requests"
+        yield f"{slot}: {self.signal.name} {was}, {now}"
+        speeds = [
+            [request.generation_tokens_per_second for request in side] for side in (self.before, self.after)
+        ]
+        known = [[speed for speed in side if speed is not None] for side in speeds]
+        if all(known):
+            yield f"decode {rate(median(known[0]))} → {rate(median(known[1]))} t/s"
+
+
+def _spec_decay(view: View) -> Iterator[Symptom | Undefined]:
+    for server in view.running:
+        if server.speculative is False:
+            continue
+        requests = [r for r in _requests(view, server) if (r.generation_tokens or 0) >= SHORT]
+        if requests and all(request.draft_tokens is None for request in requests[-RECENT:]):
+            yield Undefined(server.url)
+            continue
+        falls = list(_falls(view, server, requests))
+        if falls:
+            worst = min(falls, key=lambda fall: (fall.now / fall.was, -len(fall.before)))
+            slots = len({fall.slot for fall in falls})
+            affected = f"; {count(slots)} slots affected" if slots > 1 else ""
+            yield Symptom(
+                subject=server.url,
+                title=worst.signal.title,
+                evidence="; ".join(worst.evidence()) + affected,
+                why=worst.signal.why + (_NGRAM if _is_ngram(server) else ""),
+            )
+
+
+def _requests(view: View, server: Server) -> list[Request]:
+    """Those of this process: one that was relaunched starts with a clean slate."""
+    up = server.uptime_seconds
+    start = view.frame.time - up if up is not None else float("-inf")
+    return [sample.request for sample in view.history.requests(server.url) if sample.time >= start]
+
+
+def _falls(view: View, server: Server, requests: list[Request]) -> Iterator[_Fall]:
+    firing = view.firing(_DECAY, server.url)
+    # A history that is full may have forgotten how it was before the alarm.
+    forgotten = firing and sum(1 for _ in view.history.requests(server.url)) >= REQUESTS
+    slots: dict[int | None, list[Request]] = defaultdict(list)
+    for request in requests:
+        slots[request.slot].append(request)
+    for slot, own in slots.items():
+        for signal in (_COVERAGE, _ACCEPTANCE):
+            least = max(signal.recent, NGRAM_RECENT if _is_ngram(server) else 0)
+            fall = _fall(signal, slot, own, least, forgotten)
+            if fall is not None and fall.now < fall.was * (signal.clears if firing else signal.fires):
+                yield fall
+
+
+def _fall(
+    signal: _Signal, slot: int | None, requests: Sequence[Request], least: int, forgotten: bool
+) -> _Fall | None:
+    """The slot's earliest healthy requests against its last ones, of which there are ``least``."""
+    known = [(request, value) for request in requests if (value := signal.of(request)) is not None]
+    if len(known) < least:
+        return None
+    healthy = [i for i, (_, value) in enumerate(known[:-least]) if value >= signal.counts][:BASELINE]
+    after = known[healthy[-1] + 1 if healthy else 0 :][-RECENT:]
+    if len(healthy) >= signal.baseline:
+        was = median(known[i][1] for i in healthy)
+    elif forgotten and not healthy:
+        was = signal.floor
+    else:
+        return None
+    if was < signal.floor:
+        return None
+    return _Fall(
+        signal=signal,
+        slot=slot,
+        before=tuple(known[i][0] for i in healthy),
+        after=tuple(request for request, _ in after),
+        was=was,
+        now=median(value for _, value in after),
+    )
+
+
+def _is_ngram(server: Server) -> bool:
+    return "ngram" in (server.spec_type or "")
+
+
+def _spec_unused(view: View) -> Iterator[Symptom | Undefined]:
+    for server in view.running:
+        types = [kind for kind in (server.spec_type or "").split(",") if kind.strip() not in ("", "none")]
+        if not types and server.draft_model is None:
+            continue
+        if server.speculative is None:
+            yield Undefined(server.url)
+            continue
+        requests = _requests(view, server)
+        drafted = any(request.draft_tokens for request in requests)  # tokens outweigh a flag
+        if server.speculative or drafted or server.state not in (ServerState.IDLE, ServerState.BUSY):
+            continue
+        asked = f"--spec-type {server.spec_type}" if types else f"draft model {server.draft_model}"
+        yield Symptom(
+            subject=server.url,
+            title="Speculation asked for, and not used",
+            evidence=f"{asked}, yet /slots says speculative: false; "
+            f"0 tokens drafted in {count(len(requests))} finished requests",
+            why=_WHY_REFUSED if types else None,
+            fix=_FIX_REFUSED if types else None,
+        )
+
+
+_WHY_REFUSED = "The server turned it off when it loaded: most often the two vocabularies differ."
+_FIX_REFUSED = "Look for the error in its log; pair the model with a draft model of its own family."
+
+RULES = (
+    Rule(
+        id=_DECAY,
+        check=_spec_decay,
+        needs=(
+            "server.speculative",
+            "server.spec_type",
+            "server.uptime_seconds",
+            "request.slot",
+            "request.generation_tokens",
+            "request.draft_tokens",
+            "request.draft_accepted_tokens",
+        ),
+        why=_COVERAGE.why,
+        fix="Relaunch without speculation, or with another build (PR #19261 cures ngram-simple); or use "
+        "/v1/completions.",
+        reference="https://github.com/ggml-org/llama.cpp/issues/19231",
+    ),
+    Rule(
+        id="spec-unused",
+        check=_spec_unused,
+        hold_seconds=3,
+        needs=(
+            "server.draft_model",
+            "server.spec_type",
+            "server.speculative",
+            "server.state",
+            "request.draft_tokens",
+        ),
+        why="Newer builds load a draft model given with -md alone, hold its memory, and do not use it, "
+        "without a warning.",
+        fix="Relaunch with --spec-type draft-simple beside -md.",
+        reference="https://github.com/ggml-org/llama.cpp/issues/25345",
+    ),
+)

@@ -1,0 +1,13 @@
+"""Time, injectable: the demo's scenes and the tests turn the hands themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    monotonic: Callable[[], float] = time.monotonic  # seconds, for intervals
+    wall: Callable[[], float] = time.time  # Unix seconds, for the frame

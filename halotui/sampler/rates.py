@@ -1,0 +1,74 @@
+"""Tokens counted once, whoever tells of them first, and divided by the time between two looks.
+
+A task's tokens are seen growing in ``/slots``; what it did after the last look is told by the log when it
+ends. Both call ``up_to``: whatever is above the mark counts, so nothing counts twice and order is free.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from halotui.model import Metrics, SlotReading
+
+Key = tuple[int | None, int | None]  # slot, task
+TASKS = 512  # marks kept
+EXACT = 1e6  # /metrics prints six digits: above this its counters step by ten and more
+
+
+class Ledger:
+    """One counter of tokens (prefill or decode) of one server."""
+
+    def __init__(self) -> None:
+        self._marks: OrderedDict[Key, int] = OrderedDict()
+        self._fresh = 0.0  # counted since the last rate
+        self._since: float | None = None
+        self.total = 0.0
+
+    def mark(self, key: Key, tokens: int) -> None:
+        """Tokens that were there before we looked: known, not counted."""
+        self._marks[key] = max(tokens, self._marks.get(key, 0))
+        self._marks.move_to_end(key)
+        while len(self._marks) > TASKS:
+            self._marks.popitem(last=False)
+
+    def up_to(self, key: Key, tokens: int) -> int:
+        """Count a task's tokens up to ``tokens``; returns how many of them are new."""
+        new = tokens - self._marks.get(key, 0)
+        if new <= 0:
+            return 0
+        self.mark(key, tokens)
+        self.add(new)
+        return new
+
+    def add(self, tokens: float) -> None:
+        self._fresh += tokens
+        self.total += tokens
+
+    def rate(self, now: float) -> float | None:
+        """Tokens per second since the rate before; None the first time."""
+        since, self._since = self._since, now
+        fresh, self._fresh = self._fresh, 0.0
+        return fresh / (now - since) if since is not None and now > since else None
+
+
+class CounterCheck:
+    """Without a log, ``/metrics`` tells what ended between two looks: counter + running = all there ever was.
+
+    Read in that order, metrics before slots, a request that ends in between is late by one look, never
+    counted twice.
+    """
+
+    def __init__(self) -> None:
+        self._offset: float | None = None
+
+    def missing(self, metrics: Metrics, slots: tuple[SlotReading, ...], counted: float) -> float:
+        """Tokens that the slots did not show; 0 when the counter is too coarse to tell."""
+        if metrics.generation_tokens_total is None or metrics.generation_tokens_total >= EXACT:
+            self._offset = None
+            return 0.0
+        running = sum(slot.decoded or 0 for slot in slots if slot.processing)
+        truth = metrics.generation_tokens_total + running
+        if self._offset is None or truth < self._offset:  # the first look, or another process
+            self._offset = truth - counted
+            return 0.0
+        return max(0.0, truth - self._offset - counted)

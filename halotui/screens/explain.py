@@ -1,0 +1,145 @@
+"""The answer to ``e``: what a field is, where it comes from, how old it is; or what a finding means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from halotui import fields, format
+from halotui.model import Finding, Gpu, Memory, Server, Slot, Source
+from halotui.widgets.rows import Ref
+from halotui.widgets.view import View
+
+CHART_FRAMES = 300
+
+
+class Explain(ModalScreen[None]):
+    """A pop-up over the cockpit; any of esc, e, q or enter puts it away."""
+
+    BINDINGS: ClassVar = [("escape,e,q,enter", "dismiss", "Back")]
+    DEFAULT_CSS = """
+    Explain { align: center middle; background: $background 60%; }
+    Explain > VerticalScroll {
+        width: 90%; max-width: 92; height: auto; max-height: 90%;
+        padding: 1 2; background: $surface; border: round $primary;
+    }
+    Explain Static { height: auto; }
+    """
+
+    def __init__(self, text: Text) -> None:
+        super().__init__()
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll():
+            yield Static(self._text)
+
+
+def explain(view: View, ref: Ref) -> Text:
+    """The pop-up's text for what is under the cursor."""
+    if ref.field == "finding":
+        found = next((f for f in _findings(view) if f"{f.id} {f.subject}" == ref.subject), None)
+        return finding_text(found) if found is not None else Text("This finding is over.")
+    return field_text(view, ref)
+
+
+def finding_text(finding: Finding) -> Text:
+    text = Text()
+    text.append(f"{finding.title}\n", "bold")
+    text.append(f"{finding.severity} · {finding.id}\n\n", "dim")
+    for label, body in (("Evidence", finding.evidence), ("Why", finding.why), ("What to do", finding.fix)):
+        text.append(f"{label}\n", "bold")
+        text.append(f"{body}\n\n")
+    if finding.reference:
+        text.append(f"Reference: {finding.reference}", "dim")
+    return text
+
+
+def field_text(view: View, ref: Ref) -> Text:
+    field = fields.BY_ID[ref.field]
+    struct = _struct(view, ref)
+    value = getattr(struct, field.key, None)
+    text = Text()
+    text.append(f"{field.label}  ", "bold")
+    text.append(f"{format.show(field, value)}\n", "bold" if value is not None else "dim")
+    text.append(f"{field.owner}.{field.key}, {field.unit}\n\n", "dim")
+    text.append(f"{field.help}\n\n")
+    text.append("Source   ", "bold")
+    text.append(f"{field.source}\n")
+    if field.formula:
+        text.append("Formula  ", "bold")
+        text.append(f"{field.formula}\n")
+    for source in _sources(view, field.owner, ref.subject):
+        text.append("Now      ", "bold")
+        text.append(f"{_standing(source)}\n")
+    if value is None and struct is not None:
+        text.append("\nNo value: the source above does not give it on this box or build.\n", "dim")
+    if field.chart:
+        text.append("\n")
+        text.append_text(chart(view, ref))
+    return text
+
+
+def chart(view: View, ref: Ref) -> Text:
+    """The last minutes of a field, drawn by plotext: on demand, so its cost does not matter."""
+    ring = view.history.series(ref.subject, ref.field)
+    values = ring.last(CHART_FRAMES) if ring is not None else []
+    known = [(i - len(values) + 1, v) for i, v in enumerate(values) if v is not None]
+    if len(known) < 2:
+        return Text("History: nothing yet", "dim")
+    import plotext
+
+    field = fields.BY_ID[ref.field]
+    scale, unit = _scales.get(field.unit, (1.0, field.unit))
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plot_size(80, 12)
+    plotext.plot([x * view.interval for x, _ in known], [v / scale for _, v in known], marker="braille")
+    plotext.xlabel("seconds ago")
+    plotext.ylabel(unit)
+    return Text.from_ansi(plotext.build())
+
+
+_scales = {"bytes": (1024.0**3, "GiB"), "hertz": (1e6, "MHz"), "ratio": (0.01, "%"), "tokens/s": (1.0, "t/s")}
+
+
+def _struct(view: View, ref: Ref) -> Gpu | Memory | Server | Slot | None:
+    frame = view.frame
+    if frame is None:
+        return None
+    if ref.subject == "memory":
+        return frame.memory
+    url, _, slot = ref.subject.partition("#")
+    for server in frame.servers:
+        if server.url == url:
+            return next((s for s in server.slots if str(s.id) == slot), None) if slot else server
+    return next((gpu for gpu in frame.gpus if gpu.id == ref.subject), None)
+
+
+def _sources(view: View, owner: str, subject: str) -> Iterator[Source]:
+    url = subject.partition("#")[0]
+    for source in view.sources.values():
+        if source.id == owner or (owner in ("server", "slot") and source.id.endswith(url)):
+            yield source
+
+
+def _standing(source: Source) -> str:
+    words = [
+        source.id if source.id.startswith(("http", "log", "/")) else source.name or source.id,
+        str(source.state),
+    ]
+    if source.age_seconds is not None:
+        words.append(f"{source.age_seconds:.1f} s old")
+    if source.duration_seconds is not None:
+        words.append(f"read in {source.duration_seconds * 1000:.1f} ms")
+    return " · ".join(words + [text for text in (source.reason, source.hint) if text])
+
+
+def _findings(view: View) -> tuple[Finding, ...]:
+    return view.frame.findings if view.frame is not None else ()

@@ -1,0 +1,26 @@
+"""All keys, from the one table, and how the screen reads."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from halotui.keymap import KEYS
+
+_READING = """\
+Read from the top: what is wrong, how fast, how full, who is doing it, why.
+– means unknown: put the cursor on it and press e for the reason. A dim number is late.
+█ GTT is ordinary RAM that the GPU has mapped; ▓ VRAM is the BIOS carve-out (many notes say GART).
+"""
+
+
+def help_text() -> Text:
+    """The help pop-up's text."""
+    text = Text()
+    text.append("halotui\n\n", "bold")
+    text.append(_READING + "\n")
+    for key in KEYS:
+        text.append(f"  {key.shown:<10}", "bold")
+        text.append(f"{key.tooltip}\n")
+    text.append("\nWith the mouse: click a number to point at it, again to explain it.\n", "dim")
+    text.append("Keys can be changed under [keys] in config.toml, by id.", "dim")
+    return text

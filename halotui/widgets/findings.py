@@ -1,0 +1,31 @@
+"""What is wrong, one line each; nothing at all on a quiet box."""
+
+from __future__ import annotations
+
+from halotui.model import Severity
+from halotui.widgets.rows import Ref, Row, Run, fill
+from halotui.widgets.view import View
+
+MARKS = {Severity.CRITICAL: ("✖", "trouble"), Severity.WARNING: ("▲", "warning"), Severity.INFO: ("·", "dim")}
+
+
+def rows(view: View, width: int, height: int) -> list[Row]:
+    findings = view.frame.findings if view.frame is not None else ()
+    out = []
+    shown = findings if len(findings) <= height else findings[: max(0, height - 1)]
+    for finding in shown:
+        mark, style = MARKS[finding.severity]
+        ref = Ref("finding", f"{finding.id} {finding.subject}")
+        out.append(
+            fill(
+                (
+                    Run(f" {mark} ", style),
+                    Run(finding.title, style, ref),
+                    Run(f"  {finding.evidence}", "text"),
+                ),
+                width,
+            )
+        )
+    if len(shown) < len(findings):
+        out.append(fill((Run(f"   and {len(findings) - len(shown)} more", "dim"),), width))
+    return out

@@ -1,0 +1,82 @@
+"""What panels are made of: rows of runs. A run is text, the name of a style, and the field it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from rich.cells import cell_len, set_cell_size
+
+
+class Ref(NamedTuple):
+    """What a run shows: the field's id in ``fields`` (or ``finding``), and of whom."""
+
+    field: str
+    subject: str  # GPU id, server URL, ``URL#slot``, "memory", or a finding's id
+
+
+class Run(NamedTuple):
+    text: str
+    style: str = "text"
+    ref: Ref | None = None
+
+
+Row = tuple[Run, ...]
+
+
+def width_of(text: str) -> int:
+    """Terminal cells that the text takes."""
+    return len(text) if text.isascii() else cell_len(text)
+
+
+def fit(text: str, width: int) -> str:
+    """Exactly ``width`` cells: padded on the right, or cut with an ellipsis."""
+    if width <= 0:
+        return ""
+    length = width_of(text)
+    if length <= width:
+        return text + " " * (width - length)
+    return set_cell_size(text, width - 1) + "…"
+
+
+def right(text: str, width: int) -> str:
+    """Right-aligned in ``width`` cells; a text that is too long is cut."""
+    length = width_of(text)
+    return " " * (width - length) + text if length <= width else fit(text, width)
+
+
+def fill(runs: Iterable[Run], width: int, style: str = "text") -> Row:
+    """The runs as a row of exactly ``width`` cells."""
+    row: list[Run] = []
+    left = width
+    for run in runs:
+        size = width_of(run.text)
+        if size > left:
+            if left:
+                row.append(run._replace(text=fit(run.text, left)))
+            left = 0
+            break
+        row.append(run)
+        left -= size
+    if left:
+        row.append(Run(" " * left, style))
+    return tuple(row)
+
+
+def spread(left: Sequence[Run], right_: Sequence[Run], width: int, style: str = "text") -> Row:
+    """Left runs, a gap, right runs that end at the edge. The right ones go first when room is short."""
+    taken = sum(width_of(run.text) for run in right_)
+    room = width - taken
+    if room < 8:
+        return fill(left, width, style)
+    return (*fill(left, room, style), *right_)
+
+
+def rule(title: str, width: int, note: Sequence[Run] = ()) -> Row:
+    """The head of a panel: its name, a thin line, and a note at the right end."""
+    taken = sum(width_of(run.text) for run in note) + (2 if note else 0)
+    line = width - len(title) - 4 - taken
+    if line < 1:
+        return fill((Run(f"─ {title} ", "rule"),), width)
+    tail = (Run(" ", "rule"), *note, Run(" ", "rule")) if note else ()
+    return (Run("─ ", "rule"), Run(title, "title"), Run(" " + "─" * (line + 1), "rule"), *tail)

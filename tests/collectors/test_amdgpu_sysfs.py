@@ -1,0 +1,257 @@
+"""sysfs trees with published values, and with every way a file can refuse."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from halotui.collectors import amdgpu_sysfs
+from halotui.hosts.local import LocalHost
+from halotui.model import Gpu, SourceState, Unavailable
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sysfs_tree import DEVICE, SLOT, build, v2, v3_0
+
+
+class Host(LocalHost):
+    """This box, where the named files give an error as the kernel would."""
+
+    def __init__(self, sysfs: Path, refuse: dict[str, int] | None = None) -> None:
+        super().__init__(sysfs=sysfs)
+        self.refuse = refuse or {}
+        self.asked: list[str] = []
+
+    def read(self, path: Path) -> bytes:
+        self.asked.append(path.name)
+        code = self.refuse.get(path.name) or self.refuse.get("*")
+        if code and path.name not in ("vendor", "uevent"):
+            raise OSError(code, os.strerror(code))
+        return super().read(path)
+
+
+def only(sysfs: Path, **refuse: int) -> Gpu:
+    (gpu,) = amdgpu_sysfs.read(Host(sysfs, refuse))
+    return gpu
+
+
+def why(sysfs: Path, **refuse: int) -> Unavailable:
+    with pytest.raises(Unavailable) as caught:
+        amdgpu_sysfs.read(Host(sysfs, refuse))
+    return caught.value
+
+
+def test_strix_halo(tmp_path: Path) -> None:
+    build(tmp_path, metrics=v3_0())
+    assert only(tmp_path) == Gpu(
+        id=SLOT,
+        source="sysfs",
+        name="Radeon 8060S",
+        gtt_used_bytes=60880695296,
+        gtt_total_bytes=133143986176,
+        vram_used_bytes=477102080,
+        vram_total_bytes=536870912,
+        busy_percent=97,
+        sclk_hertz=2_900_000_000,
+        sclk_limit_hertz=2_900_000_000,
+        mclk_hertz=1_000_000_000,
+        fclk_hertz=2_000_000_000,
+        socket_power_watts=38.43,
+        gfx_power_watts=18.72,
+        temperature_celsius=45.88,
+        performance_level="auto",
+    )
+
+
+def test_few_reads_where_the_table_says_it_all(tmp_path: Path) -> None:
+    build(tmp_path, metrics=v3_0())
+    host = Host(tmp_path)
+    amdgpu_sysfs.read(host)
+    assert len(host.asked) <= 12
+    assert not [name for name in host.asked if name.startswith(("pp_dpm", "temp1", "power1", "freq1"))]
+
+
+@pytest.mark.parametrize("metrics", [None, b"", b"\x78\x00\x01\x03" + bytes(116), v3_0()[:100]])
+def test_without_a_known_table_the_files_speak(tmp_path: Path, metrics: bytes | None) -> None:
+    build(tmp_path, metrics=metrics)
+    gpu = only(tmp_path)
+    assert gpu.sclk_hertz == 2_883_000_000
+    assert gpu.mclk_hertz == 1_000_000_000
+    assert gpu.fclk_hertz == 600_000_000
+    assert gpu.temperature_celsius == 45
+    assert gpu.socket_power_watts == 34.097  # as the kernel wrote it
+    assert gpu.gfx_power_watts is gpu.sclk_limit_hertz is None
+
+
+def test_average_power_goes_before_input(tmp_path: Path) -> None:
+    build(tmp_path, hwmon__hwmon6__power1_average="35005000")
+    assert only(tmp_path).socket_power_watts == 35.005
+
+
+def test_an_older_apu_fills_what_it_has(tmp_path: Path) -> None:
+    build(tmp_path, metrics=v2(3))
+    gpu = only(tmp_path)
+    assert (gpu.socket_power_watts, gpu.gfx_power_watts, gpu.temperature_celsius) == (15.2, 3.1, 50.5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "hertz"),
+    [
+        ("0: 600Mhz *\n1: 1100Mhz \n2: 2900Mhz ", 600_000_000),  # idle
+        ("0: 2900Mhz \n1: 1100Mhz \n2: 2900Mhz *", 2_900_000_000),  # held high
+        ("0: 600Mhz \n1: 1142Mhz *\n2: 2900Mhz ", 1_142_000_000),
+        ("0: 600Mhz \n1: 1100Mhz \n2: 2900Mhz ", None),  # row 1 is a placeholder
+        ("", None),
+    ],
+)
+def test_the_starred_row_alone_is_a_clock(tmp_path: Path, rows: str, hertz: int | None) -> None:
+    build(tmp_path, pp_dpm_sclk=rows, hwmon__hwmon6__freq1_input=None)
+    assert only(tmp_path).sclk_hertz == hertz
+
+
+def test_another_cards_hwmon_is_left_alone(tmp_path: Path) -> None:
+    build(tmp_path, hwmon__hwmon6__name="nvme")
+    gpu = only(tmp_path)
+    assert gpu.temperature_celsius is gpu.socket_power_watts is None
+
+
+def test_zeros_of_dead_sensors_are_none(tmp_path: Path) -> None:
+    dead: dict[str, Any] = {"temp1_input": "0", "power1_input": "0", "freq1_input": "0"}
+    build(tmp_path, pp_dpm_sclk=None, **{f"hwmon__hwmon6__{name}": zero for name, zero in dead.items()})
+    gpu = only(tmp_path)
+    assert gpu.temperature_celsius is gpu.socket_power_watts is gpu.sclk_hertz is None
+
+
+FIELDS = {
+    "mem_info_gtt_used": "gtt_used_bytes",
+    "mem_info_gtt_total": "gtt_total_bytes",
+    "mem_info_vram_used": "vram_used_bytes",
+    "mem_info_vram_total": "vram_total_bytes",
+    "power_dpm_force_performance_level": "performance_level",
+    "device": "name",
+}
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EBUSY, errno.ENODATA, errno.EINVAL, errno.ENOENT])
+@pytest.mark.parametrize(("file", "field"), FIELDS.items())
+def test_a_refused_file_costs_its_own_field_only(tmp_path: Path, file: str, field: str, code: int) -> None:
+    build(tmp_path, metrics=v3_0())
+    whole, broken = only(tmp_path), only(tmp_path, **{file: code})
+    assert getattr(broken, field) is None
+    assert [f for f in Gpu.__struct_fields__ if getattr(whole, f) != getattr(broken, f)] == [field]
+
+
+def test_busy_comes_from_the_table_when_its_file_is_gone(tmp_path: Path) -> None:
+    build(tmp_path, metrics=v3_0(gfx_activity=55), gpu_busy_percent=None)
+    assert only(tmp_path).busy_percent == 55
+
+
+@pytest.mark.parametrize(
+    ("device", "revision", "name"),
+    [
+        ("0x1586", "0xc1", "Radeon 8060S"),
+        ("0x1586", "0xd1", "Radeon 8060S"),
+        ("0x1586", "0xc2", "Radeon 8050S"),
+        ("0x1586", "0xd5", "Radeon 8040S"),
+        ("0x1586", "0x99", "Radeon 8060S family"),
+        ("0x1586", None, "Radeon 8060S family"),
+        ("0x744c", "0xc8", "AMD GPU 0x744C"),
+        ("nonsense", None, None),
+    ],
+)
+def test_names(tmp_path: Path, device: str, revision: str | None, name: str | None) -> None:
+    build(tmp_path, device=device, revision=revision)
+    assert only(tmp_path).name == name
+
+
+def test_two_cards_and_a_stranger(tmp_path: Path) -> None:
+    build(tmp_path, card=0, vendor="0x8086", uevent="DRIVER=i915")
+    build(tmp_path, card=1, metrics=v3_0())
+    build(tmp_path, card=2, uevent="DRIVER=amdgpu\nPCI_SLOT_NAME=0000:03:00.0", device="0x7590")
+    build(tmp_path, card=3, uevent="DRIVER=radeon\nPCI_SLOT_NAME=0000:04:00.0")
+    gpus = amdgpu_sysfs.read(Host(tmp_path))
+    assert [(gpu.id, gpu.name) for gpu in gpus] == [
+        (SLOT, "Radeon 8060S"),
+        ("0000:03:00.0", "AMD GPU 0x7590"),
+    ]
+
+
+def test_a_card_without_a_slot_name_goes_by_its_number(tmp_path: Path) -> None:
+    build(tmp_path, uevent=None)
+    assert only(tmp_path).id == "card1"
+
+
+def test_a_sleeping_card_is_not_woken(tmp_path: Path) -> None:
+    build(tmp_path, metrics=v3_0(), power__runtime_status="suspended")
+    host = Host(tmp_path)
+    (gpu,) = amdgpu_sysfs.read(host)
+    assert gpu.vram_used_bytes == 477102080
+    assert gpu.busy_percent is gpu.sclk_hertz is None
+    assert not {"gpu_metrics", "gpu_busy_percent"} & set(host.asked)
+
+
+def test_no_card(tmp_path: Path) -> None:
+    absent = why(tmp_path)
+    assert absent.state is SourceState.ABSENT
+    assert absent.hint
+
+
+def test_a_card_that_goes_and_comes_back_with_another_number(tmp_path: Path) -> None:
+    build(tmp_path, metrics=v3_0())
+    host = Host(tmp_path)
+    amdgpu_sysfs.read(host)
+    shutil.rmtree(tmp_path / "class/drm/card1")
+    with pytest.raises(Unavailable):
+        amdgpu_sysfs.read(host)
+    build(tmp_path, card=0, metrics=v3_0())
+    assert amdgpu_sysfs.read(host)[0].id == SLOT
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES])
+def test_a_card_that_refuses_everything_is_denied(tmp_path: Path, code: int) -> None:
+    build(tmp_path, metrics=v3_0())
+    denied = why(tmp_path, **{"*": code})
+    assert denied.state is SourceState.DENIED
+    assert denied.hint
+
+
+def test_a_card_that_fails_everything_says_how(tmp_path: Path) -> None:
+    build(tmp_path, metrics=v3_0())
+    failed = why(tmp_path, **{"*": errno.EBUSY})
+    assert failed.state is SourceState.FAILED
+    assert "busy" in failed.reason
+
+
+def test_hostile_words_are_made_harmless(tmp_path: Path) -> None:
+    build(
+        tmp_path,
+        power_dpm_force_performance_level="\x1b[31mauto\x07",
+        uevent="DRIVER=amdgpu\nPCI_SLOT_NAME=0000:\x1b]0;gotcha\x07c5:00.0",
+    )
+    gpu = only(tmp_path)
+    assert (gpu.performance_level, gpu.id) == ("auto", "0000:c5:00.0")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([*DEVICE, "gpu_metrics", "hwmon/hwmon6/power1_average"]), st.binary(max_size=60)
+    )
+)
+def test_any_content_gives_a_reading_or_unavailable(files: dict[str, bytes]) -> None:
+    with TemporaryDirectory() as root:
+        device = build(Path(root), metrics=v3_0())
+        for name, content in files.items():
+            (device / name).write_bytes(content)
+        try:
+            gpus = amdgpu_sysfs.read(LocalHost(sysfs=Path(root)))
+        except Unavailable:
+            return
+        for gpu in gpus:
+            assert gpu.id
+            assert gpu.busy_percent is None or 0 <= gpu.busy_percent <= 100

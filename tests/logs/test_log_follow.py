@@ -1,0 +1,282 @@
+"""Following files that grow, rotate, shrink, hide or are none, and standard input."""
+
+# ruff: noqa: ASYNC240 (small files in a temporary directory)
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halotui.collectors import log_follow
+from halotui.collectors.log_follow import GAP, LONGEST_LINE, Lines, LogFollower, StdinFollower
+from halotui.model import SourceState, Unavailable
+
+
+def add(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "server.log"
+
+
+@pytest.fixture
+async def log(path: Path) -> AsyncIterator[LogFollower]:
+    follower = LogFollower(path, head_bytes=100, tail_bytes=200)
+    yield follower
+    await follower.close()
+
+
+async def test_lines_as_they_come(log: LogFollower, path: Path) -> None:
+    path.write_bytes(b"one\ntwo\n")
+    assert await log.read() == [b"one", b"two"]
+    assert await log.read() == []
+    add(path, b"three\nfo")
+    assert await log.read() == [b"three"]
+    add(path, b"ur\n\n")
+    assert await log.read() == [b"four", b""]
+
+
+async def test_a_quiet_log_costs_no_read(
+    log: LogFollower, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_bytes(b"one\n")
+    await log.read()
+    monkeypatch.setattr(log, "_take", None)
+    assert await log.read() == []
+
+
+async def test_a_long_log_gives_its_head_and_tail_alone(log: LogFollower, path: Path) -> None:
+    lines = [b"line %05d" % n for n in range(1000)]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    read = await log.read()
+    mark = next(n for n, line in enumerate(read) if line.startswith(GAP))
+    assert read[:mark] == lines[:9]  # 100 bytes
+    assert read[mark + 1 :] == lines[-18:]  # 200 bytes
+    add(path, b"more\n")
+    assert await log.read() == [b"more"]
+
+
+async def test_a_tail_that_begins_with_a_line_keeps_it(log: LogFollower, path: Path) -> None:
+    lines = [b"line %04d" % n for n in range(1000)]  # 10 bytes each: 20 fill the tail
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    assert (await log.read())[-20:] == lines[-20:]
+
+
+async def test_a_huge_log_is_not_read(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(10 << 30)  # sparse
+    add(path, b"\nlast\n")
+    log = LogFollower(path)
+    assert (await log.read())[-1] == b"last"
+    await log.close()
+
+
+async def test_a_rotated_log_is_read_to_its_end(log: LogFollower, path: Path) -> None:
+    path.write_bytes(b"one\n")
+    await log.read()
+    add(path, b"two\nunfinished")
+    path.rename(path.with_suffix(".1"))
+    path.write_bytes(b"three\n")
+    assert await log.read() == [b"two", b"unfinished"]
+    assert await log.read() == [b"three"]
+
+
+async def test_a_log_rotated_into_a_long_one_is_read_from_its_start(log: LogFollower, path: Path) -> None:
+    path.write_bytes(b"one\n")
+    await log.read()
+    path.unlink()
+    path.with_suffix(".new").write_bytes(b"x" * 98 + b"\n" + b"line\n" * 100)
+    path.with_suffix(".new").rename(path)
+    assert await log.read() == []
+    assert len(await log.read()) == 101
+
+
+async def test_a_truncated_log_is_read_from_its_start(log: LogFollower, path: Path) -> None:
+    path.write_bytes(b"one\ntwo\nunfinished")
+    await log.read()
+    path.write_bytes(b"new\n")
+    assert await log.read() == [b"unfinished", b"new"]
+
+
+async def test_a_log_removed_under_us_is_still_followed(log: LogFollower, path: Path) -> None:
+    path.write_bytes(b"one\n")
+    with path.open("ab") as writer:
+        await log.read()
+        path.unlink()
+        assert await log.read() == []
+        writer.write(b"two\n")
+        writer.flush()
+        assert await log.read() == [b"two"]
+
+
+async def test_an_absent_log_may_appear(log: LogFollower, path: Path) -> None:
+    with pytest.raises(Unavailable) as absent:
+        await log.read()
+    assert absent.value.state is SourceState.ABSENT
+    assert "--log" in absent.value.hint
+    path.write_bytes(b"one\n")
+    assert await log.read() == [b"one"]
+
+
+async def test_a_log_that_is_not_ours(log: LogFollower, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_bytes(b"one\n")
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log_follow.os, "open", refuse)  # root may read everything
+        with pytest.raises(Unavailable) as denied:
+            await log.read()
+    assert denied.value.state is SourceState.DENIED
+    assert "setfacl" in denied.value.hint
+    assert await log.read() == [b"one"]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "device"])
+async def test_what_is_no_file_neither_hangs_nor_is_read(kind: str, path: Path) -> None:
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    log = LogFollower(path)
+    with pytest.raises(Unavailable) as failed:
+        await asyncio.wait_for(log.read(), 5)
+    assert failed.value.state is SourceState.FAILED
+
+
+async def test_a_file_that_becomes_a_fifo_between_look_and_open(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="regular"):
+        log_follow._open(str(tmp_path / "fifo"), os.O_RDONLY)
+
+
+async def test_the_file_a_process_writes_to(path: Path) -> None:
+    with path.open("wb") as writer:
+        log = LogFollower(f"/proc/{os.getpid()}/fd/{writer.fileno()}")
+        writer.write(b"one\n")
+        writer.flush()
+        assert await log.read() == [b"one"]
+        await log.close()
+
+
+async def test_a_burst_is_read_in_parts(
+    log: LogFollower, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_follow, "MOST_PER_READ", 12)
+    path.write_bytes(b"")
+    await log.read()
+    add(path, b"one\ntwo\nthree\nfour\n")
+    assert await log.read() == [b"one", b"two"]
+    assert await log.read() == [b"three", b"four"]
+
+
+async def test_far_behind_it_skips_ahead_and_says_so(
+    log: LogFollower, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_follow, "MOST_BEHIND", 1000)
+    path.write_bytes(b"unfinished ")
+    await log.read()
+    lines = [b"line %05d" % n for n in range(1000)]
+    add(path, b"\n".join(lines) + b"\n")
+    mark, *rest = await log.read()
+    assert mark.startswith(GAP)
+    assert rest == lines[-18:]
+
+
+def test_a_line_without_end_is_cut() -> None:
+    lines = Lines()
+    assert lines.feed(b"x" * LONGEST_LINE) == []
+    assert lines.feed(b"xx") == [b"x" * LONGEST_LINE]
+    assert lines.feed(b"x" * 10_000_000) == []
+    assert lines.feed(b"x\nnext\n") == [b"next"]
+
+
+@given(st.binary(), st.lists(st.integers(1, 5), max_size=40))
+def test_lines_do_not_depend_on_how_they_arrive(data: bytes, cuts: list[int]) -> None:
+    lines, read, rest = Lines(), [], data
+    for cut in cuts:
+        read += lines.feed(rest[:cut])
+        rest = rest[cut:]
+    read += lines.feed(rest) + lines.end()
+    assert b"\n".join(read) == data.removesuffix(b"\n") or read == data.split(b"\n")
+
+
+# Standard input
+
+
+async def settle(stdin: StdinFollower, wanted: int) -> list[bytes]:
+    lines: list[bytes] = []
+    async with asyncio.timeout(5):
+        while len(lines) < wanted:
+            lines += await stdin.read()
+            await asyncio.sleep(0.001)
+    return lines
+
+
+async def test_a_pipe_and_its_end() -> None:
+    ours, theirs = os.pipe()
+    stdin = StdinFollower(ours)
+    assert await stdin.read() == []
+    os.write(theirs, b"one\ntw")
+    assert await settle(stdin, 1) == [b"one"]
+    os.write(theirs, b"o\nlast")
+    os.close(theirs)
+    assert await settle(stdin, 2) == [b"two", b"last"]
+    assert await stdin.read() == []
+    await stdin.close()
+    os.close(ours)
+
+
+async def test_a_pipe_is_emptied_without_read_and_keeps_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_follow, "MOST_PER_READ", 10_000)
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    stdin = StdinFollower(ours)
+    await stdin.read()
+    for n in range(300):  # 300 kB: more than a pipe and more than we keep
+        os.write(theirs, b"%04d" % n + b"x" * 995 + b"\n")
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    mark, *rest = await stdin.read()
+    assert mark.startswith(GAP)
+    assert rest[-1].startswith(b"0299")
+    assert sum(map(len, rest)) <= 20_000
+    await stdin.close()
+    os.close(ours)
+    os.close(theirs)
+
+
+@pytest.mark.parametrize("content", [b"", b"one\ntwo\n"])
+async def test_a_file_as_standard_input(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        stdin = StdinFollower(file.fileno())
+        assert await stdin.read() == content.split()
+        assert await stdin.read() == []
+        await stdin.close()
+
+
+async def test_a_terminal_as_standard_input_is_no_log() -> None:
+    leader, terminal = os.openpty()
+    with pytest.raises(Unavailable) as absent:
+        await StdinFollower(terminal).read()
+    assert absent.value.state is SourceState.ABSENT
+    os.close(leader)
+    os.close(terminal)
+
+
+async def test_a_closed_standard_input_is_no_log() -> None:
+    with pytest.raises(Unavailable):
+        await StdinFollower(987).read()

@@ -1,0 +1,251 @@
+"""The engine: hold, fire once, clear, re-arm, undefined, and no rule can hurt another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from functools import cache
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from builders import Watch, frame, server
+from halotui import model
+from halotui.history import History
+from halotui.model import Finding, Frame, Severity
+from halotui.rules import ALL, RANK, Rule, Symptom, Undefined, View
+from halotui.rules.engine import KEEP, Engine, State
+
+UNREAD = ("log", "slots")  # of a server: long, and no rule looks at them
+
+
+def symptoms(view: View) -> Iterator[Symptom | Undefined]:
+    """Told by the server's model name: ill, unknown, raise; anything else is well."""
+    for one in view.frame.servers:
+        if one.model == "raise":
+            raise RuntimeError("no")
+        if one.model == "unknown":
+            yield Undefined(one.url)
+        if one.model == "ill":
+            yield Symptom(subject=one.url, title="ill", evidence=one.reason or "1")
+
+
+RULE = Rule(id="test", check=symptoms, hold_seconds=2, why="why", fix="fix", reference="ref")
+
+
+def see(watch: Watch, time: float, health: str | None, **more: Any) -> tuple[Finding, ...]:
+    return watch.see(time, servers=[server("u", model=health, **more)])
+
+
+def test_a_symptom_fires_after_its_hold_and_says_since_when() -> None:
+    watch = Watch(RULE)
+    assert see(watch, 10, "ill") == ()
+    assert watch.engine.state("test", "u") == State.PENDING
+    assert see(watch, 11.9, "ill") == ()
+    (finding,) = see(watch, 12, "ill")
+    assert watch.engine.state("test", "u") == State.FIRING
+    assert finding == Finding(
+        id="test",
+        severity=Severity.WARNING,
+        title="ill",
+        evidence="1",
+        why="why",
+        fix="fix",
+        subject="u",
+        since_time=10,
+        reference="ref",
+    )
+
+
+def test_a_firing_finding_keeps_its_time_and_renews_its_numbers() -> None:
+    watch = Watch(RULE)
+    see(watch, 0, "ill")
+    see(watch, 2, "ill")
+    (finding,) = see(watch, 9, "ill", reason="9")
+    assert (finding.since_time, finding.evidence) == (0, "9")
+
+
+def test_a_gap_in_the_symptom_starts_the_hold_again() -> None:
+    watch = Watch(RULE)
+    see(watch, 0, "ill")
+    see(watch, 1, None)
+    assert see(watch, 2, "ill") == ()
+    assert see(watch, 3.5, "ill") == ()
+    assert see(watch, 4, "ill")
+
+
+def test_it_clears_at_once_and_rearms() -> None:
+    watch = Watch(RULE)
+    see(watch, 0, "ill")
+    assert see(watch, 2, "ill")
+    assert see(watch, 3, None) == ()
+    assert watch.engine.state("test", "u") == State.OK
+    assert see(watch, 4, "ill") == ()
+    (finding,) = see(watch, 6, "ill")
+    assert finding.since_time == 4
+
+
+def test_undefined_never_fires() -> None:
+    watch = Watch(RULE)
+    for time in range(100):
+        assert see(watch, time, "unknown") == ()
+    assert watch.engine.state("test", "u") == State.UNDEFINED
+
+
+def test_undefined_drops_what_is_pending() -> None:
+    watch = Watch(RULE)
+    see(watch, 0, "ill")
+    see(watch, 1, "unknown")
+    assert see(watch, 2.5, "ill") == ()
+    assert see(watch, 4.5, "ill")
+
+
+def test_undefined_keeps_what_fires_for_a_while() -> None:
+    watch = Watch(RULE)
+    see(watch, 0, "ill")
+    see(watch, 2, "ill")
+    assert see(watch, 3, "unknown")
+    assert see(watch, 3 + KEEP - 1, "unknown")
+    assert see(watch, 3 + KEEP, "unknown") == ()
+    assert see(watch, 3 + KEEP + 1, "ill") == ()  # and holds anew
+
+
+def test_a_firing_alarm_goes_on_after_a_short_undefined_time() -> None:
+    watch = Watch(RULE)
+    see(watch, 0, "ill")
+    see(watch, 2, "ill")
+    see(watch, 3, "unknown")
+    (finding,) = see(watch, 4, "ill")
+    assert finding.since_time == 0
+
+
+def test_a_subject_that_vanishes_is_forgotten() -> None:
+    watch = Watch(RULE)
+    for time in range(50):
+        watch.see(time, servers=[server(f"u{time}", model="ill")])
+    assert len(watch.engine._alarms) == 1
+    watch.see(60)
+    assert watch.engine._alarms == {}
+
+
+def test_one_shot_fires_at_once() -> None:
+    assert see(Watch(RULE, hold=False), 0, "ill")
+
+
+def test_a_rule_that_raises_costs_itself_alone() -> None:
+    other = msgspec.structs.replace(
+        RULE, id="other", check=lambda _: [Symptom(subject="", title="t", evidence="e")]
+    )
+    watch = Watch(RULE, other)
+    see(watch, 0, "ill")
+    see(watch, 2, "ill")
+    ids = {finding.id: finding for finding in see(watch, 3, "raise")}
+    assert set(ids) == {"test", "other", "rule-error"}  # its own alarm is undefined, and so is kept
+    error = ids["rule-error"]
+    assert (error.subject, error.severity, error.evidence) == ("test", Severity.INFO, "RuntimeError")
+    assert "rule-error" not in {finding.id for finding in see(watch, 4, "ill")}
+
+
+def test_a_rule_that_raises_at_first_holds_nothing() -> None:
+    watch = Watch(RULE)
+    see(watch, 0, "ill")
+    assert [finding.id for finding in see(watch, 5, "raise")] == ["rule-error"]
+
+
+def test_the_clock_may_step_back() -> None:
+    watch = Watch(RULE)
+    see(watch, 1000, "ill")
+    see(watch, 10, "ill")
+    (finding,) = see(watch, 12, "ill")
+    assert finding.since_time == 10
+
+
+def test_the_most_severe_comes_first_and_old_findings_go() -> None:
+    rules = [
+        Rule(
+            id=str(severity),
+            severity=severity,
+            check=lambda _: [Symptom(subject=s, title="t", evidence="e") for s in "ba"],
+            why="",
+            fix="",
+        )
+        for severity in Severity
+    ]
+    stale = Finding(id="old", severity=Severity.INFO, title="", evidence="", why="", fix="")
+    findings = Engine(rules).evaluate(frame(findings=[stale]), History()).findings
+    assert [(f.id, f.subject) for f in findings] == [
+        (severity, subject) for severity in ("critical", "warning", "info") for subject in "ab"
+    ]
+
+
+def test_a_check_sees_what_fires() -> None:
+    seen: list[tuple[bool, set[str]]] = []
+
+    def check(view: View) -> Iterator[Symptom]:
+        seen.append((view.firing("r", "s"), view.subjects("r")))
+        yield Symptom(subject="s", title="t", evidence="e")
+
+    watch = Watch(Rule(id="r", check=check, why="", fix=""))
+    watch.see(0)
+    watch.see(1)
+    assert seen == [(False, set()), (True, {"s"})]
+
+
+def test_the_registry_finds_every_family_in_a_stable_order() -> None:
+    ids = {rule.id for rule in ALL}
+    assert len(ids) == len(ALL)
+    assert ids >= {"np-slots", "spec-unused", "spec-decay", "gtt-pressure", "server-down", "source-stale"}
+    assert list(ALL) == sorted(ALL, key=lambda rule: (RANK[rule.severity], rule.id))
+
+
+@pytest.mark.parametrize("rule", ALL, ids=lambda rule: rule.id)
+def test_a_rule_is_complete_and_needs_what_exists(rule: Rule) -> None:
+    assert rule.why and rule.fix and rule.needs
+    for need in rule.needs:
+        owner, _, key = need.partition(".")
+        assert key in getattr(model, owner.capitalize()).__struct_fields__, need
+
+
+@cache
+def anything(kind: Any) -> st.SearchStrategy[Any]:
+    """Values of a type out of ``model``, some of its attributes given; few names, so that subjects meet."""
+    if kind is type(None):
+        return st.none()
+    if get_origin(kind) in (Union, UnionType):
+        return st.one_of(*map(anything, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return st.lists(anything(get_args(kind)[0]), max_size=4).map(tuple)
+    if issubclass(kind, Enum):
+        return st.sampled_from(kind)
+    if issubclass(kind, msgspec.Struct):
+        hints = {name: hint for name, hint in get_type_hints(kind).items() if name not in UNREAD}
+        must = {field.name for field in msgspec.structs.fields(kind) if field.required}
+        given_, maybe = (
+            {name: anything(hint) for name, hint in hints.items() if (name in must) == needed}
+            for needed in (True, False)
+        )
+        return st.fixed_dictionaries(given_, optional=maybe).map(lambda values: kind(**values))
+    return {
+        str: st.sampled_from(["a", "b", "gpu", "none", "ngram-mod", ""]),
+        int: st.integers(-3, 500) | st.integers(-(2**63), 2**63),
+        float: st.floats(0, 100) | st.floats(allow_nan=False, allow_infinity=False),
+        bool: st.booleans(),
+    }[kind]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(anything(Frame), max_size=3), st.booleans())
+def test_no_frame_upsets_the_engine_or_a_rule(frames: list[Frame], hold: bool) -> None:
+    history, engine = History(), Engine(hold=hold)
+    for one in frames:
+        history.push(one)
+        out = engine.evaluate(one, history)
+        assert msgspec.structs.replace(out, findings=one.findings) == one
+        for finding in out.findings:
+            assert finding.id != "rule-error", finding
+            assert 0 < len(finding.title) < 60 and "\n" not in finding.title
+            assert finding.evidence and finding.why and finding.fix

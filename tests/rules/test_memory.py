@@ -1,0 +1,88 @@
+"""gtt-pressure: GTT or the RAM under it near its end, never the carve-out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from builders import GIB, GPU, Watch, gpu, memory
+from halotui.model import Finding, Severity
+from halotui.rules.engine import KEEP, State
+
+
+def judge(watch: Watch | None = None, time: float = 0, **parts: Any) -> Finding | None:
+    return next(iter((watch or Watch(hold=False)).see(time, **parts)), None)
+
+
+@pytest.mark.parametrize(
+    ("gtt", "severity"),
+    [(113, None), (114, Severity.WARNING), (117, Severity.WARNING), (118, Severity.CRITICAL)],
+)
+def test_gtt_levels(gtt: float, severity: Severity | None) -> None:
+    found = judge(gpus=[gpu(gtt=gtt)])
+    assert (found.severity if found else None) == severity
+
+
+def test_evidence_names_the_true_headroom() -> None:
+    found = judge(gpus=[gpu(gtt=115)], memory=memory(available=3.5, swap=2))
+    assert found is not None and found.subject == GPU
+    assert (
+        found.evidence
+        == "GTT 115 GiB of 120 GiB (96 %), RAM available 3.50 GiB, swap used 2.00 GiB, headroom 3.50 GiB"
+    )
+
+
+def test_no_headroom_is_claimed_without_the_ram() -> None:
+    found = judge(gpus=[gpu(gtt=115)])
+    assert found is not None and found.evidence == "GTT 115 GiB of 120 GiB (96 %)"
+
+
+@pytest.mark.parametrize(
+    ("gtt", "available", "severity"),
+    [
+        (60, 6, None),
+        (60, 5, Severity.WARNING),
+        (60, 2, Severity.CRITICAL),
+        (30, 2, None),  # the GPU is not what fills it
+    ],
+)
+def test_ram_under_the_gtt(gtt: float, available: float, severity: Severity | None) -> None:
+    found = judge(gpus=[gpu(gtt=gtt)], memory=memory(available=available))
+    assert (found.severity if found else None) == severity
+
+
+def test_a_full_carve_out_is_no_alarm() -> None:
+    full = gpu(gtt=1, vram_used_bytes=GIB // 2, vram_total_bytes=GIB // 2)
+    assert judge(gpus=[full], memory=memory()) is None
+
+
+@pytest.mark.parametrize("unknown", [{"gtt": None}, {"gtt_total": None}, {"gtt_total": 0}])
+def test_undefined_without_data(unknown: dict[str, Any]) -> None:
+    watch = Watch(hold=False)
+    assert judge(watch, gpus=[gpu(**unknown)]) is None
+    assert watch.engine.state("gtt-pressure", GPU) == State.UNDEFINED
+
+
+def test_holds_and_clears_below_its_clear_level() -> None:
+    watch = Watch()
+    steps = (
+        (0, 115, False),
+        (2, 115, False),
+        (3, 115, True),
+        (4, 111, True),
+        (5, 110, False),
+        (6, 113, False),
+    )
+    for time, gtt, fires in steps:
+        assert bool(judge(watch, time, gpus=[gpu(gtt=gtt)])) == fires, time
+    judge(watch, 7, gpus=[gpu(gtt=115)])
+    assert judge(watch, 10, gpus=[gpu(gtt=115)])
+
+
+def test_a_gpu_that_vanishes_keeps_its_alarm_for_a_while() -> None:
+    watch = Watch(hold=False)
+    judge(watch, 0, gpus=[gpu(gtt=119)])
+    assert judge(watch, 1)
+    assert judge(watch, 1 + KEEP) is None
+    assert judge(watch, 2 + KEEP) is None

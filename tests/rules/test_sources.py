@@ -1,0 +1,112 @@
+"""server-down and source-stale: who does not answer, and what is only quiet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from builders import URL, Watch, request, server, source
+from halotui.model import Finding, ServerState, Severity, SourceState
+from halotui.rules.engine import State
+
+DOWN = server(state=ServerState.DOWN, reason="connection refused")
+
+
+def judge(watch: Watch | None = None, time: float = 0, **parts: Any) -> Finding | None:
+    return next(iter((watch or Watch(hold=False)).see(time, **parts)), None)
+
+
+def test_never_up_is_a_warning() -> None:
+    found = judge(servers=[DOWN])
+    assert found is not None
+    assert (found.id, found.severity, found.subject) == ("server-down", Severity.WARNING, URL)
+    assert found.evidence == "connection refused"
+
+
+@pytest.mark.parametrize("before", [server(slots_busy=0), server(requests=(request(),))])
+def test_gone_down_is_critical(before: Any) -> None:
+    watch = Watch(hold=False)
+    judge(watch, 0, servers=[before])
+    found = judge(watch, 1, servers=[DOWN])
+    assert found is not None and found.severity == Severity.CRITICAL
+
+
+def test_it_stays_critical_when_history_forgets() -> None:
+    watch = Watch(hold=False)
+    judge(watch, 0, servers=[server(slots_busy=0)])
+    for time in range(1, 1000):
+        found = judge(watch, time, servers=[DOWN])
+    assert found is not None and found.severity == Severity.CRITICAL
+
+
+def test_its_log_is_named() -> None:
+    found = judge(servers=[server(state=ServerState.DOWN, log_path="/tmp/x.log")])
+    assert found is not None and "/tmp/x.log" in found.fix
+
+
+@pytest.mark.parametrize("state", sorted(set(ServerState) - {ServerState.DOWN, ServerState.FAILED}))
+def test_other_states_are_not_down(state: ServerState) -> None:
+    assert judge(servers=[server(state=state)]) is None
+
+
+def test_a_foreign_answer_has_its_own_words() -> None:
+    found = judge(servers=[server(state=ServerState.FAILED, reason="not JSON")])
+    assert found is not None
+    assert (found.id, found.evidence, found.severity) == ("server-down", "not JSON", Severity.WARNING)
+    assert "port" in found.fix
+
+
+def test_down_holds_clears_and_rearms() -> None:
+    watch = Watch()
+    steps = ((0, DOWN, 0), (1, DOWN, 0), (2, DOWN, 1), (3, server(), 0), (4, DOWN, 0), (6, DOWN, 1))
+    for time, one, fires in steps:
+        assert bool(judge(watch, time, servers=[one])) == bool(fires), time
+
+
+@pytest.mark.parametrize("state", sorted(set(SourceState) - {SourceState.STALE, SourceState.HUNG}))
+def test_a_source_that_is_not_late(state: SourceState) -> None:
+    assert judge(sources=[source(state=state)]) is None
+
+
+def test_a_stale_source() -> None:
+    found = judge(sources=[source("memory", SourceState.STALE, name="psutil", age_seconds=12, hint="wait")])
+    assert found is not None
+    assert (found.id, found.severity, found.subject) == ("source-stale", Severity.WARNING, "memory")
+    assert found.evidence == "psutil, late, last answer 12 s ago"
+    assert found.fix == "wait"
+
+
+def test_a_hung_gpu_is_critical() -> None:
+    found = judge(sources=[source("gpu", SourceState.HUNG)])
+    assert found is not None and found.severity == Severity.CRITICAL
+    assert "reset" in found.title and "never answered" in found.evidence
+
+
+def test_a_hung_log_is_a_warning() -> None:
+    found = judge(sources=[source(f"log {URL}", SourceState.HUNG, age_seconds=5)])
+    assert found is not None and found.severity == Severity.WARNING
+    assert found.title == "Source log hangs"
+
+
+def test_a_source_holds_clears_and_rearms() -> None:
+    watch, late, well = Watch(), [source(state=SourceState.STALE)], [source()]
+    for time, sources, fires in ((0, late, 0), (3, late, 1), (4, well, 0), (5, late, 0), (8, late, 1)):
+        assert bool(judge(watch, time, sources=sources)) == bool(fires), time
+
+
+def waiting(seconds: float | None) -> dict[str, Any]:
+    return {"servers": [server(state=ServerState.WAITING, waiting_seconds=seconds)]}
+
+
+def test_a_silent_server() -> None:
+    assert judge(**waiting(60)) is None
+    found = judge(**waiting(185))
+    assert found is not None and found.id == "source-stale" and found.subject == URL
+    assert found.evidence == "no answer for 3 min"
+
+
+def test_a_wait_of_unknown_length_is_undefined() -> None:
+    watch = Watch(hold=False)
+    assert judge(watch, **waiting(None)) is None
+    assert watch.engine.state("source-stale", URL) == State.UNDEFINED
