@@ -24,7 +24,7 @@ from halotui.themes import DEFAULT, Theme, load_all
 from halotui.widgets import footer, header, log_pane, sources_pane
 from halotui.widgets.canvas import Canvas
 from halotui.widgets.layout import PANELS, SMALLEST, Place, places
-from halotui.widgets.rows import Row, Run, fill
+from halotui.widgets.rows import FINDING, Row, Run, fill
 from halotui.widgets.styles import styles
 from halotui.widgets.view import View
 
@@ -41,7 +41,9 @@ class HalotuiApp(App[int]):
     TITLE = "halotui"
     CSS = "Screen { overflow: hidden; }"
     BINDINGS: ClassVar = [
-        Binding(key.keys, key.action, key.name, id=key.id, tooltip=key.tooltip, show=False) for key in KEYS
+        Binding(key.keys, key.action, key.name, id=key.id, tooltip=key.tooltip, show=False)
+        for key in KEYS
+        if not key.action.startswith("panel")  # tab belongs to the screen: the canvas takes it first
     ]
 
     def __init__(
@@ -154,6 +156,15 @@ class HalotuiApp(App[int]):
     def on_canvas_picked(self) -> None:
         self.action_explain()
 
+    async def on_canvas_pressed(self, message: Canvas.Pressed) -> None:
+        await self.run_action(next(key.action for key in KEYS if key.id == message.key))
+
+    def action_scroll(self, lines: float) -> None:
+        """Through the log; further than either end is the end."""
+        view = self.view
+        view.scroll = int(max(0, min(len(view.log()) - 1, view.scroll + lines)))
+        self.canvas.update()
+
     def action_move(self, dx: int, dy: int) -> None:
         self.canvas.move(dx, dy)
 
@@ -161,7 +172,7 @@ class HalotuiApp(App[int]):
         self.canvas.panel(step)
 
     def action_clear(self) -> None:
-        self.view.filter = ""
+        self.view.filter, self.view.scroll = "", 0
         self.canvas.point(None)
         self.canvas.update()
 
@@ -194,7 +205,7 @@ class HalotuiApp(App[int]):
     def action_filter(self) -> None:
         def use(text: str | None) -> None:
             if text is not None:
-                self.view.filter = text.strip()
+                self.view.filter, self.view.scroll = text.strip(), 0
                 self.canvas.update()
 
         self.push_screen(Prompt("show log lines that contain …", self.view.filter), use)
@@ -209,7 +220,7 @@ class HalotuiApp(App[int]):
         if ref is None:
             findings = self.view.frame.findings if self.view.frame is not None else ()
             return "\n".join(f"{f.title}: {f.evidence}" for f in findings) or self.canvas.text()
-        if ref.field == "finding":
+        if ref.field == FINDING:
             return explain(self.view, ref).plain
         label = fields.BY_ID[ref.field].label
         return f"{label} {explain(self.view, ref).plain.splitlines()[0].removeprefix(label).strip()}"

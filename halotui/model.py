@@ -122,6 +122,10 @@ class ServerProcess(Struct, frozen=True, omit_defaults=True, kw_only=True):
     cache_type_v: str | None = None
     api_key: str | None = None
 
+    def __repr__(self) -> str:
+        """Without the key: a traceback may print it."""
+        return f"ServerProcess(pid={self.pid}, url={self.url!r})"
+
 
 class Props(Struct, frozen=True, kw_only=True):
     """``GET /props``: the facts that do not change while the server runs, and whether it sleeps."""
@@ -266,7 +270,7 @@ class Server(Struct, frozen=True, omit_defaults=True, kw_only=True):
 class Source(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """How one collector stands: the answer to "why is there no number?"."""
 
-    id: str  # gpu, memory, process, http URL, log URL
+    id: str  # gpu, memory, processes, "server URL", "log URL", "/slots URL", "/metrics URL"
     state: SourceState
     name: str | None = None  # which source won: sysfs, amdgpu_top, psutil, /slots
     age_seconds: float | None = None  # since its last success

@@ -110,6 +110,8 @@ class LlamaHttp:
             raise _unreached(error) from None
         except httpx.TimeoutException:
             raise HttpProblem(HttpKind.FAILED, f"no answer in {ANSWER_SECONDS:.0f} s") from None
+        except UnicodeError:
+            raise HttpProblem(HttpKind.FAILED, "not a URL") from None
         except httpx.HTTPError as error:  # its text may quote our headers
             raise HttpProblem(HttpKind.FAILED, f"broken HTTP ({type(error).__name__})") from None
         self._kept = True

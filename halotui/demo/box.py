@@ -33,7 +33,7 @@ STOP_SECONDS = 5.0  # between asking and insisting; the server's own limit is 3
 TICK_SECONDS = 0.5
 HANG_AFTER_SECONDS = 5.0
 ROOM_BYTES = 256 << 20  # models and files
-MODEL, DRAFT = "demo-110B-Q4_K_M.gguf", "demo-1B-draft.gguf"
+MODEL, DRAFT, LOG = "demo-110B-Q4_K_M.gguf", "demo-1B-draft.gguf", "llama-server.log"
 LISTENING = re.compile(r"listening on (http://[\d.]+:\d+)")
 
 
@@ -141,17 +141,17 @@ def say(words: str) -> None:
 
 def server_command(directory: Path, fault: str | None) -> list[str]:
     """The llama-server command line of a box with this fault."""
-    draft = ["-md", str(directory / DRAFT), "--spec-type", "draft-simple", "--spec-draft-n-max", "3"]
-    ngram = ["--spec-ngram-simple-size-n", "6", "--spec-ngram-simple-size-m", "8"]
-    speculation = ["--spec-type", "ngram-simple", *ngram] if fault == "spec-decay" else draft
-    return [
-        *(sys.executable, "-m", "halotui.demo.server", "-m", str(directory / MODEL)),
-        *("--host", "127.0.0.1", "--port", "0", "--metrics", "-ngl", "99", "-fa", "on"),
-        *("-np", "1" if fault == "np-slots" else str(SLOTS), "-c", "8192", "-b", "256"),
-        *("-t", "1", "-td", "1", "-cram", "0"),
-        *speculation,
-        *("--log-file", str(directory / "llama-server.log"), "--die-with-parent", "thread"),
-    ]
+    speculation = {
+        "spec-decay": "--spec-type ngram-simple --spec-ngram-simple-size-n 6 --spec-ngram-simple-size-m 8",
+        "np-slots": "",  # the builds with this fault had it only without speculation
+    }.get(fault or "", f"-md {DRAFT} --spec-type draft-simple --spec-draft-n-max 3")
+    slots = 1 if fault == "np-slots" else SLOTS
+    flags = (
+        f"-m {MODEL} --host 127.0.0.1 --port 0 --metrics -ngl 99 -fa on -np {slots} -c 8192 -b 256 "
+        f"-t 1 -td 1 -cram 0 {speculation} --log-file {LOG} --die-with-parent thread"
+    )
+    files = {name: str(directory / name) for name in (MODEL, DRAFT, LOG)}
+    return [sys.executable, "-m", "halotui.demo.server", *(files.get(word, word) for word in flags.split())]
 
 
 async def start_server(directory: Path, fault: str | None) -> Process:
@@ -191,11 +191,11 @@ async def live(directory: Path, fault: str | None, seed: int, seconds: float) ->
     from halotui.demo.tree import Tree
 
     say("making model…")
-    await asyncio.to_thread(write_preset, directory / MODEL, SLOW)
-    await asyncio.to_thread(write_preset, directory / DRAFT, SLOW_DRAFT)
+    write_preset(directory / MODEL, SLOW)  # not in a thread, which would go on writing when we leave
+    write_preset(directory / DRAFT, SLOW_DRAFT)
     say("starting llama-server…")
     process = await start_server(directory, fault)
-    log = directory / "llama-server.log"
+    log = directory / LOG
     tree = None
     try:
         url = await ready_url(process, log)

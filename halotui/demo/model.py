@@ -24,7 +24,7 @@ _TEXT = """
     white wide wind winter wood
 """
 WORDS = _TEXT.split()
-FIRST_WORD = 3 + 256  # its token: control tokens and all bytes come before
+FIRST_WORD = 3 + 256 + 1  # its token: control tokens, all bytes and the space come before
 CHAT_TEMPLATE = (
     "{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
@@ -139,16 +139,16 @@ def _write_header(writer: gguf.GGUFWriter, dim: int, layers: int, context: int, 
 
 
 def _write_vocabulary(writer: gguf.GGUFWriter) -> None:
-    """Three control tokens, all bytes (any text can be read), then the words."""
+    """Control tokens, all bytes and the space, so that a text is as many tokens as bytes; then the words."""
     kind = gguf.TokenType
     control = [("<unk>", kind.UNKNOWN), ("<s>", kind.CONTROL), ("</s>", kind.CONTROL)]
     octets = [(f"<0x{octet:02X}>", kind.BYTE) for octet in range(256)]
-    words = [(f"\u2581{word}", kind.NORMAL) for word in WORDS]
+    words = [(f"\u2581{word}", kind.NORMAL) for word in ("", *WORDS)]
     tokens, kinds = zip(*control, *octets, *words, strict=True)
     writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
-    writer.add_token_scores([0.0] * FIRST_WORD + [-float(rank) for rank in range(len(words))])
+    writer.add_token_scores([0.0] * FIRST_WORD + [-float(rank) for rank in range(len(WORDS))])
     writer.add_token_types(kinds)
     writer.add_unk_token_id(0)
     writer.add_bos_token_id(1)

@@ -25,14 +25,15 @@ OPENINGS = (
     "Describe the harbour at dawn, slowly.",
 )
 FILLER = "Here is what I have so far: the field was white, the lake was grey, and nobody came down the road. "
-# How long a prompt is, in bytes, which this vocabulary takes for as many tokens; and how often.
-PROMPTS = ((100, 6), (350, 3), (1300, 1))
+# How long a question is, in bytes, of which the model makes as many tokens; and how often.
+PROMPTS = ((120, 6), (450, 3), (1700, 1))
 ANSWERS = (60, 250)  # tokens
 PAUSE_SECONDS = 7.0  # mean; a user reads
-CONTEXT_BYTES = 1900  # where a user starts a new conversation: with the answer, below one slot's context
+CONTEXT_BYTES = 2500  # where a user starts a new conversation: with the answer, below one slot's context
 USERS = 3  # one more than the slots: now and then somebody waits
 REFRAIN = "the quiet river walks by old oak and on to sea when wind is cold"
-REFRAINS = 6  # requests before speculation is lost: some on every slot
+REFRAINS = 4  # requests before speculation is lost: some on every slot
+FREE = {"temperature": 0.9, "repeat_penalty": 1.5}  # text that never says the same six words again
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Traffic:
         self._client = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(10, read=None, pool=None))
         self._slots = slots
         self._dice = random.Random(seed)
-        self._refrain = _refrain() if spec_decay else {}
+        self._first, self._later = (_refrain(), FREE) if spec_decay else ({}, {})
         self._asked = 0
         self._running: list[Request] = []
         self._held: deque[Request] = deque(maxlen=slots)  # what the slots still hold, about
@@ -88,6 +89,7 @@ class Traffic:
             try:
                 answered = await self._ask(talk, number)
             except httpx.HTTPError:  # the server is gone, or stands still: users are patient
+                talk.clear()
                 await asyncio.sleep(2)
                 continue
             talk.append({"role": "assistant", "content": FILLER[: 2 * answered]})
@@ -112,8 +114,7 @@ class Traffic:
             path, body["prompt"], body["n_predict"] = "/completion", text, body.pop("max_tokens")
         else:
             path, body["messages"] = "/v1/chat/completions", talk
-        if self._asked < REFRAINS:
-            body |= self._refrain
+        body |= self._first if self._asked < REFRAINS else self._later
         self._asked += 1
         request = Request(tokens=len(text))
         self._running.append(request)

@@ -23,6 +23,10 @@ class Process(Struct, frozen=True, kw_only=True):
     started_time: float | None = None  # Unix seconds
     ports: tuple[int, ...] = ()  # TCP ports it listens on, where readable
 
+    def __repr__(self) -> str:
+        """Without command line and environment, where keys may stand: a traceback may print it."""
+        return f"Process(pid={self.pid}, name={self.name!r})"
+
 
 class Host(Protocol):
     """Four questions to one machine. Blocking calls: the sampler runs them in a thread with a deadline."""

@@ -48,7 +48,7 @@ class Poller:
         self.asked_at: float | None = None  # start of the request in flight
         self.slots_at: float | None = None
         self.answered_at: float | None = None
-        self.took: float | None = None  # seconds the last round took
+        self.took: float | None = None  # seconds the last answer took
 
     def start(self, *, may_sleep: bool, has_log: bool, stirred: bool) -> asyncio.Task[None]:
         """The round in flight, or a new one. ``stirred``: the log moved, so an idle server may be busy."""
@@ -72,14 +72,12 @@ class Poller:
         await self._http.aclose()
 
     async def _round(self, may_sleep: bool, has_log: bool, stirred: bool) -> None:
-        began = self._clock.monotonic()
         try:
             await self._questions(may_sleep, has_log, stirred)
         except HttpProblem as problem:
             self._fail(problem)
         finally:
             self.asked_at = None
-            self.took = self._clock.monotonic() - began
 
     async def _questions(self, may_sleep: bool, has_log: bool, stirred: bool) -> None:
         if self.props is None:
@@ -133,6 +131,7 @@ class Poller:
         self.asked_at = self._clock.monotonic()
         answer = await ask()
         self.answered_at = self._clock.monotonic()
+        self.took = self.answered_at - self.asked_at
         return answer
 
     def _settle(self, state: ServerState) -> None:

@@ -146,7 +146,7 @@ class ServerTracker:
         late = poller.asked_at is not None and now - poller.asked_at > WAITS
         answering = poller.props is not None and not late
         yield Source(
-            id=f"http {self.url}",
+            id=f"server {self.url}",
             name="llama-server",
             state=SourceState.OK if answering else SourceState.NO_DATA,
             age_seconds=_age(now, poller.answered_at),

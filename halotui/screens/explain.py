@@ -13,10 +13,11 @@ from textual.widgets import Static
 
 from halotui import fields, format
 from halotui.model import Finding, Gpu, Memory, Server, Slot, Source
-from halotui.widgets.rows import Ref
+from halotui.widgets.rows import FINDING, Ref
 from halotui.widgets.view import View
 
 CHART_FRAMES = 300
+CHART_WIDTH = 82
 
 
 class Explain(ModalScreen[None]):
@@ -43,7 +44,7 @@ class Explain(ModalScreen[None]):
 
 def explain(view: View, ref: Ref) -> Text:
     """The pop-up's text for what is under the cursor."""
-    if ref.field == "finding":
+    if ref.field == FINDING:
         found = next((f for f in _findings(view) if f"{f.id} {f.subject}" == ref.subject), None)
         return finding_text(found) if found is not None else Text("This finding is over.")
     return field_text(view, ref)
@@ -93,17 +94,20 @@ def chart(view: View, ref: Ref) -> Text:
     known = [(i - len(values) + 1, v) for i, v in enumerate(values) if v is not None]
     if len(known) < 2:
         return Text("History: nothing yet", "dim")
-    import plotext
+    from plotext import figure, uncolorize  # on a key, never on the live path
 
-    field = fields.BY_ID[ref.field]
-    scale, unit = _scales.get(field.unit, (1.0, field.unit))
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plot_size(80, 12)
-    plotext.plot([x * view.interval for x, _ in known], [v / scale for _, v in known], marker="braille")
-    plotext.xlabel("seconds ago")
-    plotext.ylabel(unit)
-    return Text.from_ansi(plotext.build())
+    scale, unit = _scales.get(fields.BY_ID[ref.field].unit, (1.0, fields.BY_ID[ref.field].unit))
+    figure.clear()
+    figure.plot_size(CHART_WIDTH, 12)
+    signal = figure.signal(
+        [x * view.interval for x, _ in known], [v / scale for _, v in known], marker="braille"
+    )
+    signal.lines()
+    for index in range(1, len(known)):
+        if known[index][0] - known[index - 1][0] > 1:
+            signal.line(index, False)  # a gap stays a gap
+    figure.draw(signal)
+    return Text(f"{unit}, over seconds until now\n", "dim").append(uncolorize(str(figure.build())), "not dim")
 
 
 _scales = {"bytes": (1024.0**3, "GiB"), "hertz": (1e6, "MHz"), "ratio": (0.01, "%"), "tokens/s": (1.0, "t/s")}
@@ -131,7 +135,7 @@ def _sources(view: View, owner: str, subject: str) -> Iterator[Source]:
 
 def _standing(source: Source) -> str:
     words = [
-        source.id if source.id.startswith(("http", "log", "/")) else source.name or source.id,
+        source.id if source.id.startswith(("server", "log", "/")) else source.name or source.id,
         str(source.state),
     ]
     if source.age_seconds is not None:

@@ -6,18 +6,20 @@ Stock widgets cost tens of times more at one frame a second; BENCHMARKS.md has t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.binding import Binding
 from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from halotui.keymap import KEYS
 from halotui.widgets.layout import Place
-from halotui.widgets.rows import Ref, Row, Run, fill, width_of
+from halotui.widgets.rows import KEY, Ref, Row, Run, fill, width_of
 
 
 class Hit(NamedTuple):
@@ -38,8 +40,21 @@ class Canvas(Widget, can_focus=True):
 
     DEFAULT_CSS = "Canvas { width: 100%; height: 100%; }"
 
+    BINDINGS: ClassVar = [
+        Binding(key.keys, f"app.{key.action}", key.name, id=key.id, tooltip=key.tooltip, show=False)
+        for key in KEYS
+        if key.action.startswith("panel")
+    ]
+
     class Picked(Message):
         """The cursor's field was clicked a second time."""
+
+    class Pressed(Message):
+        """A key on the screen was clicked."""
+
+        def __init__(self, key: str) -> None:
+            super().__init__()
+            self.key = key
 
     def __init__(self, layout: Layout, styles: dict[str, Style]) -> None:
         super().__init__()
@@ -99,18 +114,18 @@ class Canvas(Widget, can_focus=True):
         """To the nearest field in that direction; to the first one when there is no cursor."""
         here = self._here()
         if here is None:
-            self._go(next((hit for hit in self._hits if hit.panel != "header"), None))
+            self._go(next((hit for hit in self._fields() if hit.panel != "header"), None))
             return
         ahead = [
             hit
-            for hit in self._hits
+            for hit in self._fields()
             if ((hit.y - here.y) * dy > 0 if dy else hit.y == here.y and (hit.x - here.x) * dx > 0)
         ]
         self._go(min(ahead, key=lambda hit: (abs(hit.y - here.y), abs(hit.x - here.x)), default=None))
 
     def panel(self, step: int) -> None:
         """To the first field of the next panel."""
-        panels = list(dict.fromkeys(hit.panel for hit in self._hits))
+        panels = list(dict.fromkeys(hit.panel for hit in self._fields()))
         if not panels:
             return
         here = self._here()
@@ -123,13 +138,25 @@ class Canvas(Widget, can_focus=True):
             self.cursor = ref
             self.update()
 
+    async def on_mouse_scroll_up(self) -> None:
+        await self.run_action("app.scroll(3)")
+
+    async def on_mouse_scroll_down(self) -> None:
+        await self.run_action("app.scroll(-3)")
+
     def on_click(self, event: events.Click) -> None:
         hit = next((h for h in self._hits if h.y == event.y and h.x <= event.x < h.x + h.width), None)
         if hit is None:
             return
+        if hit.ref.field == KEY:
+            self.post_message(self.Pressed(hit.ref.subject))
+            return
         if hit.ref == self.cursor:
             self.post_message(self.Picked())
         self.point(hit.ref)
+
+    def _fields(self) -> list[Hit]:
+        return [hit for hit in self._hits if hit.ref.field != KEY]
 
     def _here(self) -> Hit | None:
         return next((hit for hit in self._hits if hit.ref == self.cursor), None)

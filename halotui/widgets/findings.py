@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from halotui.model import Severity
-from halotui.widgets.rows import Ref, Row, Run, fill
+from halotui.widgets.rows import FINDING, Ref, Row, Run, fill
 from halotui.widgets.view import View
 
 MARKS = {Severity.CRITICAL: ("✖", "trouble"), Severity.WARNING: ("▲", "warning"), Severity.INFO: ("·", "dim")}
@@ -15,7 +15,7 @@ def rows(view: View, width: int, height: int) -> list[Row]:
     shown = findings if len(findings) <= height else findings[: max(0, height - 1)]
     for finding in shown:
         mark, style = MARKS[finding.severity]
-        ref = Ref("finding", f"{finding.id} {finding.subject}")
+        ref = Ref(FINDING, f"{finding.id} {finding.subject}")
         out.append(
             fill(
                 (

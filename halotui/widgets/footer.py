@@ -1,26 +1,29 @@
-"""The keys that matter most, always at hand."""
+"""The keys that matter most, always at hand; a click does the same."""
 
 from __future__ import annotations
 
-from halotui.widgets.rows import Row, Run, fill
+from halotui.widgets.rows import KEY, Ref, Row, Run, fill
 from halotui.widgets.view import View
 
-KEYS = (
-    ("q", "quit"),
-    ("?", "help"),
-    ("e", "explain"),
-    ("space", "freeze"),
-    ("/", "filter"),
-    ("+-", "interval"),
-    ("t", "theme"),
-    ("y", "copy"),
-    ("w", "write"),
-    ("[ ]", "server"),
+# id in keymap, key, word
+_SHOWN = (
+    ("quit", "q", "quit"),
+    ("help", "?", "help"),
+    ("explain", "e", "explain"),
+    ("freeze", "space", "freeze"),
+    ("filter", "/", "filter"),
+    ("theme", "t", "theme"),
+    ("sources", "3", "sources"),
+    ("copy", "y", "copy"),
+    ("write", "w", "write"),
+    ("next-server", "]", "server"),
 )
 
 
 def rows(view: View, width: int, height: int) -> list[Row]:
+    """One row."""
     runs: list[Run] = []
-    for key, what in KEYS:
-        runs += [Run(f" {key} ", "headvalue"), Run(f"{what} ", "headdim")]
+    for id_, key, word in _SHOWN:
+        ref = Ref(KEY, id_)
+        runs += [Run(f" {key} ", "headvalue", ref), Run(f"{word} ", "headdim", ref)]
     return [fill(runs, width, "head")]

@@ -52,9 +52,9 @@ def _figures(view: View, width: int) -> list[Row]:
     lines: list[list[Run]] = [[]]
     used = 0
     for key in _LINE:
-        value = view.value(gpu, key, 8)
+        value = view.value(gpu, key, 9)
         label = Run(f"  {fields.BY_ID[f'gpu.{key}'].label}", "dim")
-        size = width_of(label.text) + 8
+        size = width_of(label.text) + 9
         if used + size > width and lines[-1]:
             lines.append([])
             used = 0

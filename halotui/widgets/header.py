@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from halotui import format
 from halotui.model import ServerState
-from halotui.widgets.rows import Ref, Row, Run, fit, spread
+from halotui.widgets.rows import Ref, Row, Run, fit, spread, width_of
 from halotui.widgets.view import View
 
 _BAD = {ServerState.DOWN, ServerState.LOCKED, ServerState.FAILED}
@@ -34,23 +34,21 @@ def rows(view: View, width: int, height: int) -> list[Row]:
         else "headdim"
     )
     model = server.model.rpartition("/")[2] if server.model else format.DASH
-    left += [
-        Run(
-            f" {fit(model, min(len(model), max(16, width // 3)))} ",
-            "headvalue",
-            Ref("server.model", server.url),
-        ),
-        Run(f" {server.backend or format.DASH} ", "headdim", Ref("server.backend", server.url)),
-    ]
-    if width >= 100:
-        left.append(Run(f" {server.build or format.DASH} ", "headdim", Ref("server.build", server.url)))
+    build = server.build or format.DASH
     up = format.duration(server.uptime_seconds) if server.uptime_seconds is not None else format.DASH
-    left.append(Run(f" up {up} ", "headdim", Ref("server.uptime_seconds", server.url)))
+    wide = width >= 100
+    facts = (
+        ("model", fit(model, min(width_of(model), max(20, width // 3) if wide else 20)), "headvalue"),
+        ("backend", server.backend or format.DASH, "headdim"),
+        ("build", build if wide else build.partition("-")[0], "headdim"),
+        ("uptime_seconds", f"up {up}", "headdim"),
+    )
+    left += [Run(f" {text} ", style, Ref(f"server.{key}", server.url)) for key, text, style in facts]
     state_text = str(server.state)
     if server.waiting_seconds is not None:
         state_text = f"in a prompt batch for {format.duration(server.waiting_seconds)}"
     right = [Run(f" {state_text} ", state, Ref("server.state", server.url))]
-    if width >= 100:
+    if wide:
         right.append(Run(f" {server.url.partition('//')[2]} ", "headdim", Ref("server.url", server.url)))
     if len(frame.servers) > 1:
         right.append(Run(f"[{view.server_index + 1}/{len(frame.servers)}] ", "headdim"))

@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
+FINDING, KEY = "finding", "key"  # what a Ref may name besides a field
+
 
 class Ref(NamedTuple):
-    """What a run shows: the field's id in ``fields`` (or ``finding``), and of whom."""
+    """What a run shows: the field's id in ``fields``, a finding or a key; and of whom, or which."""
 
     field: str
-    subject: str  # GPU id, server URL, ``URL#slot``, "memory", or a finding's id
+    subject: str  # GPU id, server URL, ``URL#slot``, "memory"; a finding's or a key's id
 
 
 class Run(NamedTuple):

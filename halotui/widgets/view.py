@@ -38,6 +38,7 @@ class View:
     frozen: bool = False
     interval: float = 1.0
     filter: str = ""
+    scroll: int = 0  # lines of the log below the last one shown
     logs: dict[str, deque[LogLine]] = field(default_factory=dict)
     charts: dict[tuple[str, str, int, int], Chart] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)

@@ -411,7 +411,9 @@ async def test_a_certificate_is_checked_unless_it_is_our_own_box(tls: ssl.SSLCon
         assert await kinds(url, transport=strict) == {HttpKind.FAILED}
 
 
-@pytest.mark.parametrize("url", ["", "x", "http://", "ftp://h", "http://h:99999", "http://h:0"])
+@pytest.mark.parametrize(
+    "url", ["", "x", "http://", "ftp://h", "http://h:99999", "http://h:0", "unix:\ud800"]
+)
 async def test_not_a_url(url: str) -> None:
     assert await kinds(url) == {HttpKind.FAILED}
 

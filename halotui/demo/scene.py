@@ -1,0 +1,155 @@
+"""A scripted box for pictures and tests: the same frames on every machine, as fast as they can be made.
+
+Its clock and its llama-server are a script; the frames are made by the real collectors, sampler and
+rules, which read a real tree of files, a real log and the server's real formats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import httpx
+from msgspec.structs import replace
+
+from halotui.collectors.llama_http import LlamaHttp
+from halotui.demo.script import DIRECTORY, LOG, Script
+from halotui.demo.tree import Tree, scratch
+from halotui.feed import LiveFeed
+from halotui.hosts import Process
+from halotui.hosts.local import LocalHost
+from halotui.model import Frame
+from halotui.sampler.clock import Clock
+from halotui.sampler.core import Options, Sampler
+
+FAULTS = ("np-slots", "spec-decay", "gtt-pressure", "hang")
+HOST = "strix"
+START = 1795171320.0  # Unix seconds of the first frame: 2026-11-20 10:42:00 UTC
+UPTIME = 8052.0  # seconds that the server has been up by then
+WARM = 60.0  # seconds since its users came
+SECONDS = 163  # from the first frame to the last, which shows slots in every phase
+DECAY_AFTER = 45.0  # seconds
+HANG_BEFORE = 8.0  # seconds before the last frame
+ROOM_BYTES = 1 << 20  # tree and log
+PATIENCE = 30.0  # real seconds for answers, which all come at once but for a hung server's
+TOOK = {"gpu": 0.0009, "memory": 0.0002, "processes": 0.0021, "http": 0.0016}  # seconds, about as measured
+
+
+class Scene:
+    """A Feed: a box second by second without a pause, then its last frame for good.
+
+    ``shown`` is set once the consumer has taken the last frame. ``bare``: a box without GPU and server.
+    """
+
+    def __init__(self, fault: str | None = None, *, seconds: int = SECONDS, bare: bool = False) -> None:
+        if fault is not None and fault not in FAULTS:
+            raise ValueError(f"'{fault}' is none of {', '.join(FAULTS)}")
+        self.interval = 1.0
+        self.shown = asyncio.Event()
+        self.hung = False
+        self.script = Script(
+            UPTIME - WARM,
+            UPTIME + DECAY_AFTER if fault == "spec-decay" else float("inf"),
+            np_fault=fault == "np-slots",
+        )
+        self._hangs = seconds - HANG_BEFORE if fault == "hang" else float("inf")
+        self._seconds = seconds
+        self._now = 0.0
+        self._directory = tempfile.TemporaryDirectory(
+            prefix="halotui-scene-", dir=scratch(ROOM_BYTES), ignore_cleanup_errors=True
+        )
+        root = Path(self._directory.name)
+        self._log = root / LOG
+        self._tree = Tree(root, pressure=fault == "gtt-pressure")
+        self._sampler = Sampler(
+            SceneHost(root, None if bare else self.script.argv),
+            Options(gpu_source="sysfs", interval=self.interval),
+            Clock(monotonic=lambda: UPTIME + self._now, wall=lambda: START + self._now),
+            lambda url, key: LlamaHttp(url, key, transport=Wire(self)),
+        )
+        self._feed = LiveFeed(self._sampler)
+        self.history = self._feed.history
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        for second in range(self._seconds + 1):
+            yield await self._frame(second)
+        self.shown.set()
+        await asyncio.Event().wait()
+
+    async def take(self) -> list[Frame]:
+        """All frames, without the waiting."""
+        return [await self._frame(second) for second in range(self._seconds + 1)]
+
+    async def close(self) -> None:
+        self._tree.recover()
+        await self._feed.close()
+        self._directory.cleanup()
+
+    async def _frame(self, now: float) -> Frame:
+        """Turn the clock to ``now``, let the box follow, and look at it."""
+        self._now = now
+        if now >= self._hangs and not self.hung:
+            self.hung = True
+            self._tree.hang()
+        if not self.hung:
+            self.script.advance(UPTIME + now)
+            self._tree.update(self.script.load, now)
+            self._write_log()
+        frame = await self._sampler.tick(0.0 if self.hung else PATIENCE)
+        return self._feed.judge(_settled(frame))
+
+    def _write_log(self) -> None:
+        lines, self.script.log = self.script.log, []
+        with self._log.open("a") as log:
+            log.writelines(f"{line}\n" for line in lines)
+
+
+class SceneHost(LocalHost):
+    """The tree's files, and the scripted server as the one process; nothing where there is no ``argv``."""
+
+    def __init__(self, root: Path, argv: tuple[str, ...] | None) -> None:
+        super().__init__(root / ("sysfs" if argv else "nothing"), root / "procfs")
+        self.name = HOST
+        self._processes = [
+            Process(
+                pid=2719,
+                name="llama-server",
+                argv=argv,
+                environ={"ROCBLAS_USE_HIPBLASLT": "1"},
+                cwd=str(root),
+                started_time=START - UPTIME,
+                ports=(8080,),
+            )
+            for argv in ([argv] if argv else [])
+        ]
+
+    def processes(self, names: Sequence[str], ports: Sequence[int]) -> list[Process]:
+        return self._processes
+
+
+class Wire(httpx.AsyncBaseTransport):
+    """HTTP without a network: the script answers at once, or never."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self._scene.hung:
+            await asyncio.Event().wait()
+        body = self._scene.script.answer(request.url.path).encode()
+        return httpx.Response(200, stream=httpx.ByteStream(body))
+
+
+def _settled(frame: Frame) -> Frame:
+    """Without what differs from run to run: where the log really lies, and how long reading took."""
+    log = f"{DIRECTORY}/{LOG}"
+    servers = (replace(server, log_path=log if server.log_path else None) for server in frame.servers)
+    sources = (
+        replace(source, duration_seconds=TOOK.get(source.id.partition(" ")[0]))
+        if source.duration_seconds is not None
+        else source
+        for source in frame.sources
+    )
+    return replace(frame, servers=tuple(servers), sources=tuple(sources))
