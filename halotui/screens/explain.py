@@ -123,7 +123,7 @@ def _struct(view: View, ref: Ref) -> Gpu | Memory | Server | Slot | None:
     for server in frame.servers:
         if server.url == url:
             return next((s for s in server.slots if str(s.id) == slot), None) if slot else server
-    return next((gpu for gpu in frame.gpus if gpu.id == ref.subject), None)
+    return view.gpu if view.gpu is not None and view.gpu.id == ref.subject else None
 
 
 def _sources(view: View, owner: str, subject: str) -> Iterator[Source]:

@@ -1,6 +1,7 @@
 """The pictures of the README: ``python -m halotui.screens.shots [--out DIR] [--png]``.
 
-The cockpit on scripted scenes, as SVG, and as PNG through rsvg-convert; the same bytes on every machine.
+The cockpit on scripted scenes: SVGs that are the same on every machine, and PNGs of them through
+rsvg-convert, made small by pngquant where that is installed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from html import escape, unescape
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +23,14 @@ from halotui.app import HalotuiApp
 from halotui.demo.scene import Scene
 from halotui.feed import Feed
 from halotui.themes import DEFAULT
+
+CELL = 12.2, 24.4  # pixels, as Rich draws them
+BASELINE = 18.5  # from the top of a cell
+SHADES = {"█": 1.0, "▓": 0.75, "▒": 0.5, "░": 0.25}
+DOTS = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3))  # column and row, by bit of a braille
+FIT = "20.3333px"  # the font size at which a letter of Fira Code is as wide as a cell
+
+_TEXT = re.compile(r'<text class="([\w-]+)" x="([\d.]+)" y="([\d.]+)" [^>]*>([^<]*)</text>')
 
 
 class Shot(NamedTuple):
@@ -61,15 +72,62 @@ async def svg(shot: Shot) -> str:
         await pilot.pause()
         drawn = app.export_screenshot(simplify=True)
     await app.close_feed()
-    return re.sub(r"\bterminal-\d+", shot.name, drawn)  # a stable id: a change of text changes its lines only
+    named = re.sub(r"\bterminal-\d+", shot.name, drawn)  # not by content: a change is seen where it is
+    colors = dict(re.findall(r"\.([\w-]+) \{ fill: (#\w+)", named))
+    return _TEXT.sub(lambda run: _with_shapes(run, colors[run[1]]), named)
 
 
 def png(drawn: str) -> bytes:
-    """An SVG as PNG. librsvg knows no textLength: the letters themselves must have the width of a cell."""
-    exact = drawn.replace("font-size: 20px", "font-size: 20.3333px").replace(
-        "<text ", '<text xml:space="preserve" '
+    """An SVG as PNG, letter by letter: librsvg knows no textLength."""
+    exact = _TEXT.sub(_by_letter, drawn).replace("font-size: 20px", f"font-size: {FIT}")
+    picture = subprocess.run(
+        ["rsvg-convert"], input=exact.encode(), stdout=subprocess.PIPE, check=True
+    ).stdout
+    if shutil.which("pngquant") is None:
+        return picture
+    smaller = ["pngquant", "--strip", "--nofs", "64", "-"]
+    return subprocess.run(smaller, input=picture, stdout=subprocess.PIPE, check=True).stdout
+
+
+def _with_shapes(run: re.Match[str], color: str) -> str:
+    """Charts and bars as shapes, for no two fonts draw them alike; everything else stays text."""
+    text, x, top = unescape(run[4]), float(run[2]), float(run[3]) - BASELINE
+    dots = "".join(f"M{x_:.5g} {y:.5g}h0" for x_, y in _dots(text, x, top))
+    shapes = (
+        [f'<path stroke="{color}" stroke-width="3.2" stroke-linecap="round" d="{dots}"/>'] if dots else []
     )
-    return subprocess.run(["rsvg-convert"], input=exact.encode(), stdout=subprocess.PIPE, check=True).stdout
+    at = x
+    for letter, same in groupby(text):
+        width = len(list(same)) * CELL[0]
+        if letter in SHADES:
+            where = f'x="{at:.5g}" y="{top:.5g}" width="{width:.5g}" height="{CELL[1]}"'
+            shapes.append(f'<rect {where} fill="{color}" fill-opacity="{SHADES[letter]}"/>')
+        at += width
+    rest = "".join("\xa0" if _is_braille(letter) or letter in SHADES else letter for letter in text)
+    if not shapes:
+        return run[0]
+    return "".join(shapes) + (run[0].replace(run[4], escape(rest)) if rest.strip() else "")
+
+
+def _dots(text: str, x: float, top: float) -> Iterator[tuple[float, float]]:
+    for at, letter in enumerate(text):
+        bits = ord(letter) - 0x2800 if _is_braille(letter) else 0
+        for bit, (column, row) in enumerate(DOTS):
+            if bits >> bit & 1:
+                yield x + (at + 0.25 + column / 2) * CELL[0], top + (row + 0.5) * CELL[1] / 4
+
+
+def _is_braille(letter: str) -> bool:
+    return "\u2800" <= letter <= "\u28ff"
+
+
+def _by_letter(run: re.Match[str]) -> str:
+    letters = enumerate(unescape(run[4]))
+    return "".join(
+        f'<text class="{run[1]}" x="{float(run[2]) + at * CELL[0]:.6g}" y="{run[3]}">{escape(letter)}</text>'
+        for at, letter in letters
+        if letter.strip()
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from halotui.model import ServerState
 from halotui.widgets.rows import Ref, Row, Run, fit, spread, width_of
 from halotui.widgets.view import View
 
+_LONG_BATCH = 60.0  # seconds: beyond this it need not be a prompt any more
 _BAD = {ServerState.DOWN, ServerState.LOCKED, ServerState.FAILED}
 
 
@@ -46,7 +47,8 @@ def rows(view: View, width: int, height: int) -> list[Row]:
     left += [Run(f" {text} ", style, Ref(f"server.{key}", server.url)) for key, text, style in facts]
     state_text = str(server.state)
     if server.waiting_seconds is not None:
-        state_text = f"in a prompt batch for {format.duration(server.waiting_seconds)}"
+        what = "in a prompt batch for" if server.waiting_seconds < _LONG_BATCH else "no answer for"
+        state_text = f"{what} {format.duration(server.waiting_seconds)}"
     right = [Run(f" {state_text} ", state, Ref("server.state", server.url))]
     if wide:
         right.append(Run(f" {server.url.partition('//')[2]} ", "headdim", Ref("server.url", server.url)))

@@ -74,7 +74,7 @@ def rows(view: View, width: int, height: int) -> list[Row]:
     late = view.late("memory")
     numbers += [
         Run(" ▒ ", "ram"),
-        Run("other ", "dim"),
+        Run("other " if gpu is not None else "used ", "dim"),
         Run(
             right(format.size(parts.other), 8),
             "late" if late else "value",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from halotui import fields, format
-from halotui.model import Server, Slot, SlotPhase
+from halotui.model import Server, ServerState, Slot, SlotPhase
 from halotui.widgets.rows import Ref, Row, Run, fill, right, rule
 from halotui.widgets.view import View
 
@@ -16,7 +16,7 @@ def _prompt(slot: Slot) -> tuple[str, str]:
     """Progress where the log tells the total, else tokens computed so far (and reused ones behind a +)."""
     if slot.prompt_progress_ratio is not None:
         return format.percent(slot.prompt_progress_ratio), "slot.prompt_progress_ratio"
-    if slot.prompt_processed_tokens is None:
+    if slot.prompt_processed_tokens is None or slot.phase == SlotPhase.IDLE:
         return format.DASH, "slot.prompt_processed_tokens"
     cached = f"+{format.count(slot.prompt_cached_tokens)}" if slot.prompt_cached_tokens else ""
     return format.count(slot.prompt_processed_tokens) + cached, "slot.prompt_processed_tokens"
@@ -86,14 +86,14 @@ def rows(view: View, width: int, height: int) -> list[Row]:
     bar_room = width >= 100
     for slot in shown:
         subject = f"{server.url}#{slot.id}"
-        style = _PHASE_STYLE[slot.phase]
+        style = _PHASE_STYLE[slot.phase] if server.state is not ServerState.WAITING else "late"
         line = [
             Run(f"{slot.id:>3}  ", "dim", Ref("slot.id", subject)),
             Run(f"{slot.phase:<7}", style, Ref("slot.phase", subject)),
         ]
         for _, size, text_of, known, _ in columns:
             text, ref = text_of(slot)
-            dim = slot.phase == SlotPhase.IDLE or text == format.DASH
+            dim = style in ("dim", "late") or text == format.DASH
             line.append(Run(right(text, size), "dim" if dim else known, Ref(ref, subject)))
         if bar_room and slot.used_ratio is not None:
             full = round(min(1.0, slot.used_ratio) * _BAR)

@@ -35,6 +35,7 @@ class View:
     history: History = field(default_factory=History)
     server: Server | None = None
     server_index: int = 0
+    gpu_before: Gpu | None = None
     frozen: bool = False
     interval: float = 1.0
     filter: str = ""
@@ -45,6 +46,7 @@ class View:
 
     def take(self, frame: Frame) -> None:
         """Show this frame."""
+        self.gpu_before = self.gpu
         self.frame = frame
         self.sources = {source.id: source for source in frame.sources}
         for server in frame.servers:
@@ -60,7 +62,10 @@ class View:
 
     @property
     def gpu(self) -> Gpu | None:
-        return self.frame.gpus[0] if self.frame is not None and self.frame.gpus else None
+        """The first GPU; while its source does not answer, as it was last seen, to be drawn dim."""
+        if self.frame is not None and self.frame.gpus:
+            return self.frame.gpus[0]
+        return self.gpu_before if self.late("gpu") else None
 
     @property
     def memory(self) -> Memory | None:
