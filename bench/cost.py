@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS, LINES = 160, 48
@@ -52,6 +53,13 @@ class Plan:
 QUICK = Plan(windows=3, seconds=5.0, warm_up=5.0, starts=3)
 
 
+class Moment(NamedTuple):
+    """Seconds since the start, and of CPU by then."""
+
+    wall: float
+    cpu: float
+
+
 @dataclass
 class Child:
     """A program under measurement. Without a terminal its output goes to /dev/null."""
@@ -65,7 +73,7 @@ class Child:
     began: float = 0.0
     bytes: int = 0
     updates: int = 0
-    seen: dict[bytes, float] = field(default_factory=dict)  # word -> seconds after the start
+    seen: dict[bytes, Moment] = field(default_factory=dict)  # when each wanted word came
     wanted: tuple[bytes, ...] = ()
     ended: bool = False
     _tail: bytes = b""
@@ -114,7 +122,9 @@ class Child:
         missing = [word for word in self.wanted if word not in self.seen]
         if missing:
             plain = ESCAPES.sub(b"", near)
-            self.seen |= {word: now - self.began for word in missing if word in plain}
+            for word in missing:
+                if word in plain:
+                    self.seen[word] = Moment(now - self.began, self.cpu())
             self._tail = near
         else:
             self._tail = near[-16:]
@@ -193,6 +203,10 @@ def watch(children: Sequence[Child], seconds: float, enough: Callable[[], bool] 
             open_[master].drain()
             if open_[master].ended:
                 raise SystemExit(f"{open_[master].name} has ended: {open_[master]._tail[-400:]!r}")
+    for child in children:
+        if os.waitpid(child.pid, os.WNOHANG)[0]:
+            child.pid = 0
+            raise SystemExit(f"{child.name} has ended")
     return time.monotonic() - began
 
 
@@ -266,9 +280,12 @@ def _machine() -> tuple[int, int]:
     return sum(ticks) - idle, idle
 
 
-def first_paints(make: Callable[[], Child], words: tuple[bytes, ...], starts: int) -> dict[bytes, float]:
-    """Median milliseconds from exec until each word is on the screen. The first start warms the caches."""
-    times: dict[bytes, list[float]] = {word: [] for word in words}
+Paints = dict[bytes, Moment]
+
+
+def first_paints(make: Callable[[], Child], words: tuple[bytes, ...], starts: int) -> Paints:
+    """Medians until each word is on the screen. One start more, before, warms the caches."""
+    moments: dict[bytes, list[Moment]] = {word: [] for word in words}
     for number in range(starts + 1):
         child = make()
         child.wanted = words
@@ -278,10 +295,10 @@ def first_paints(make: Callable[[], Child], words: tuple[bytes, ...], starts: in
         finally:
             child.end()
         if number:
-            for word, seconds in child.seen.items():
-                times[word].append(1000 * seconds)
+            for word, moment in child.seen.items():
+                moments[word].append(moment)
         time.sleep(0.2)
-    return {word: median(values) for word, values in times.items() if values}
+    return {word: Moment(*map(median, zip(*seen, strict=True))) for word, seen in moments.items() if seen}
 
 
 @contextmanager
@@ -311,8 +328,8 @@ def box(seconds: float, env: dict[str, str]) -> Iterator[list[str]]:
             process.terminate()
 
 
-def run(plan: Plan) -> tuple[list[Stage], dict[str, dict[bytes, float]]]:
-    """All stages, in about as many minutes."""
+def run(plan: Plan) -> tuple[list[Stage], dict[tuple[str, str], Paints]]:
+    """All stages: seven minutes, or two with QUICK."""
     with tempfile.TemporaryDirectory(prefix="halotui-bench-") as directory:
         env = _environment(Path(directory))
         peer = shutil.which("btop")
@@ -324,19 +341,25 @@ def run(plan: Plan) -> tuple[list[Stage], dict[str, dict[bytes, float]]]:
             argv = (sys.executable, "-m", "halotui", *command, *where)
             return Child("stream" if command else "halotui", argv, env, terminal=not command)
 
-        stages, paints = [], {}
-        with box(3600, env) as where:
-            say("first paints")
-            paints["halotui"] = first_paints(lambda: halotui(where), (b"halotui", MODEL), plan.starts)
+        stages: list[Stage] = []
+        paints: dict[tuple[str, str], Paints] = {}
+
+        def starts(server: str, where: list[str]) -> None:
+            say(f"{server} server: first paints")
+            paints[server, "halotui"] = first_paints(lambda: halotui(where), (b"halotui", MODEL), plan.starts)
             if peer:
-                paints["btop"] = first_paints(lambda: btop()[0], (b"cpu",), plan.starts)
-            say("busy server")
+                paints[server, "btop"] = first_paints(lambda: btop()[0], (b"cpu",), plan.starts)
+
+        with box(3600, env) as where:
+            starts("busy", where)
+            say("busy server: screen")
             stages.append(measure("busy", [halotui(where), *btop()], plan))
-            say("busy server, no screen")
-            stages.append(measure("busy, no screen", [halotui(where, "stream"), *btop()], plan))
+            say("busy server: stream")
+            stages.append(measure("busy", [halotui(where, "stream"), *btop()], plan))
         with box(1, env) as where:
-            say("idle server")
-            time.sleep(plan.seconds)  # until the last answers are out
+            time.sleep(plan.seconds)  # until the last answer is out
+            starts("idle", where)
+            say("idle server: screen")
             stages.append(measure("idle", [halotui(where), *btop()], plan))
         return stages, paints
 
@@ -384,11 +407,11 @@ def table(stages: Sequence[Stage]) -> list[tuple[str, ...]]:
     return rows
 
 
-def paint_table(paints: dict[str, dict[bytes, float]]) -> list[tuple[str, ...]]:
-    rows = [("program", "first paint ms", "first numbers ms")]
-    for name, times in paints.items():
-        values = [f"{ms:.0f}" for ms in times.values()]
-        rows.append((name, *values, *["–"] * (2 - len(values))))
+def paint_table(paints: dict[tuple[str, str], Paints]) -> list[tuple[str, ...]]:
+    rows = [("server", "program", "first paint ms", "CPU ms by then", "first numbers ms", "CPU ms by then")]
+    for (server, name), moments in paints.items():
+        cells = [f"{1000 * seconds:.0f}" for moment in moments.values() for seconds in moment]
+        rows.append((server, name, *cells, *["–"] * (4 - len(cells))))
     return rows
 
 
@@ -413,7 +436,7 @@ def facts(plan: Plan, stages: Sequence[Stage]) -> list[str]:
         ),
         platform.machine(),
     )
-    others = ", ".join(f"{stage.name} {stage.machine:.0f} %" for stage in stages)
+    others = ", ".join(f"{stage.machine:.0f} %" for stage in stages)
     peer = shutil.which("btop")
     named = (
         re.search(r"\d[\d.]*", subprocess.run([peer, "--version"], capture_output=True, text=True).stdout)
@@ -428,7 +451,7 @@ def facts(plan: Plan, stages: Sequence[Stage]) -> list[str]:
         f"command: python bench/cost.py {' '.join(sys.argv[1:])}".rstrip(),
         f"terminal: {COLUMNS}x{LINES}; {plan.windows} windows of {plan.seconds:g} s after "
         f"{plan.warm_up:g} s; {plan.starts} starts; medians",
-        f"machine in use, by everything: {others}",
+        f"in use of all cores, by everything: {others} (stage by stage)",
     ]
 
 

@@ -79,7 +79,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "gpu",
         "sclk_limit_hertz",
-        "sclk limit",
+        "limit",
         "hertz",
         "The highest shader clock the firmware allows at this moment. Below 2900 MHz under load the chip "
         "is being limited, by power or by heat.",

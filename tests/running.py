@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from http.client import HTTPConnection
 from typing import Any
 
 HALOTUI = (sys.executable, "-m", "halotui")
@@ -37,8 +38,8 @@ def run(*args: object, seconds: float = PATIENCE, **env: str) -> subprocess.Comp
 
 
 def look(*args: object, **env: str) -> dict[str, Any]:
-    """``halotui --json``: the frame."""
-    done = run("--json", *args, **env)
+    """``halotui --json``: the frame, after two polls a quarter of a second apart."""
+    done = run("--json", "-i", 0.25, *args, **env)
     assert done.returncode == 0, done.stderr
     frame: dict[str, Any] = json.loads(done.stdout)
     return frame
@@ -53,6 +54,7 @@ class Stream:
     """``halotui stream`` in the background; ``frames`` grows while it runs."""
 
     def __init__(self, *args: object, **env: str) -> None:
+        self.args = args
         self.frames: list[dict[str, Any]] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(
@@ -116,12 +118,22 @@ class Crowd:
     def __init__(self, server: Any) -> None:
         self._server = server
         self._pool = ThreadPoolExecutor(8)
+        self._held: list[HTTPConnection] = []
 
     def __enter__(self) -> Crowd:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for connection in self._held:
+            connection.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def hold(self, tokens: int = 30000, prompt: str = "The old oak") -> None:
+        """A stream that is never read to its end: the server drops it when we hang up."""
+        connection = HTTPConnection("127.0.0.1", self._server.port, timeout=PATIENCE)
+        body = {"prompt": prompt, "n_predict": tokens, "stream": True, "temperature": 0}
+        connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
+        self._held.append(connection)
 
     def ask(self, tokens: int, prompt: str = "The old oak", **body: Any) -> Future[Any]:
         return self._pool.submit(self._server.complete, prompt, tokens, **body)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from halotui.collectors.llama_http import LlamaHttp
 from halotui.demo.script import DIRECTORY, LOG, Script
-from halotui.demo.tree import Tree, scratch
+from halotui.demo.tree import KV_BYTES_PER_TOKEN, MODEL_BYTES, Load, Tree, scratch
 from halotui.feed import LiveFeed
 from halotui.hosts import Process
 from halotui.hosts.local import LocalHost
@@ -34,7 +34,8 @@ DECAY_AFTER = 45.0  # seconds
 HANG_BEFORE = 8.0  # seconds before the last frame
 ROOM_BYTES = 1 << 20  # tree and log
 PATIENCE = 30.0  # real seconds for answers, which all come at once but for a hung server's
-TOOK = {"gpu": 0.0009, "memory": 0.0002, "processes": 0.0021, "http": 0.0016}  # seconds, about as measured
+EMPTY = Load(tokens=-(MODEL_BYTES // KV_BYTES_PER_TOKEN))  # no model either
+TOOK = {"gpu": 0.0009, "memory": 0.0002, "processes": 0.0021, "server": 0.0016}  # seconds, about as measured
 
 
 class Scene:
@@ -55,6 +56,7 @@ class Scene:
             np_fault=fault == "np-slots",
         )
         self._hangs = seconds - HANG_BEFORE if fault == "hang" else float("inf")
+        self._bare = bare
         self._seconds = seconds
         self._now = 0.0
         self._directory = tempfile.TemporaryDirectory(
@@ -94,8 +96,9 @@ class Scene:
             self.hung = True
             self._tree.hang()
         if not self.hung:
-            self.script.advance(UPTIME + now)
-            self._tree.update(self.script.load, now)
+            if not self._bare:
+                self.script.advance(UPTIME + now)
+            self._tree.update(EMPTY if self._bare else self.script.load, now)
             self._write_log()
         frame = await self._sampler.tick(0.0 if self.hung else PATIENCE)
         return self._feed.judge(_settled(frame))

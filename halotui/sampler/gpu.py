@@ -72,9 +72,12 @@ class GpuSource:
                 self._winner = name
                 return
             first_trouble = first_trouble or self._trouble
-            if self._trouble is not None and self._trouble.state == SourceState.HUNG:
+            state = self._trouble.state if self._trouble is not None else None
+            if state is SourceState.HUNG:
                 self._winner = name  # it is there: another source would hang on the same driver
                 return
+            if state is SourceState.ABSENT and name == "sysfs":
+                break  # no such GPU: a child would look in vain, again and again
         self._trouble, self._retry_at = first_trouble, now + AGAIN
 
     async def _try(self, name: str) -> bool:

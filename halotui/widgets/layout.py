@@ -56,7 +56,7 @@ def places(width: int, height: int, found: int, slot_count: int) -> list[Place]:
         spare -= side - need["slots"]
         need["slots"] = side
     else:
-        hard = 0 if spare < 2 else 2 if spare < 6 else 3 if spare < 12 else 8
+        hard = 0 if spare < 3 else 3 if spare < 12 else 7
         need["hardware"] = hard
         spare -= hard
     if spare >= 16:

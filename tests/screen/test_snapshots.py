@@ -1,0 +1,95 @@
+"""The screen, picture by picture, on scripted scenes.
+
+A change that is meant: ``pytest tests/screen --snapshot-update``, and look at the pictures before you
+commit them. One that is not: the failure shows both screens as text, ``snapshot_report.html`` side by side.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from textual.pilot import Pilot
+
+from halotui.demo.scene import Scene
+from halotui.sampler import gpu
+from halotui.screens.shots import SHADES, Shot, stage, svg
+
+KEPT = Path(__file__).parent / "__snapshots__" / "test_snapshots"
+TEXT = re.compile(r'<text class="terminal-[\d-]*r\d+" x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>')
+CELL = 12.2
+
+
+class Case(NamedTuple):
+    width: int
+    height: int
+    keys: tuple[str, ...] = ()
+    scene: dict[str, Any] = {}  # noqa: RUF012 - never changed
+
+
+CASES = {
+    "80x24": Case(80, 24),
+    "120x40": Case(120, 40),
+    "200x60": Case(200, 60),
+    "finding-80x24": Case(80, 24, scene={"fault": "spec-decay"}),
+    "memory-120x40": Case(120, 40, scene={"fault": "gtt-pressure"}),
+    "hang-120x40": Case(120, 40, scene={"fault": "hang"}),
+    "bare-80x24": Case(80, 24, scene={"bare": True}),
+    "help-120x40": Case(120, 40, keys=("question_mark",)),
+    "explain-finding-120x40": Case(120, 40, keys=("e",), scene={"fault": "spec-decay"}),
+    "explain-field-80x24": Case(80, 24, keys=("down", "e")),
+    "sources-120x40": Case(120, 40, keys=("3",)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_screen(name: str, snap_compare: Callable[..., bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES[name]
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(gpu, "DEADLINE", 2.0)  # a busy machine is not a hung GPU
+    scene = Scene(**case.scene)
+    app = stage(scene)
+    drawn = ""
+
+    async def wait(pilot: Pilot[int]) -> None:
+        nonlocal drawn
+        await scene.shown.wait()
+        await pilot.press(*case.keys)
+        await pilot.pause()
+        drawn = app.export_screenshot()
+        await scene.close()
+
+    if not snap_compare(app, terminal_size=(case.width, case.height), run_before=wait):
+        pytest.fail(_difference(KEPT / f"test_screen[{name}].svg", drawn), pytrace=False)
+
+
+async def test_the_pictures_of_the_readme_need_no_font_for_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(gpu, "DEADLINE", 2.0)
+    drawn = await svg(Shot("small", 80, 24))
+    assert "Qwen3.5" in drawn and 'class="small-r' in drawn
+    assert not [letter for letter in drawn if letter in SHADES or "\u2800" < letter <= "\u28ff"]
+    assert "M" in drawn and "h0" in drawn  # dots
+
+
+def _difference(kept: Path, drawn: str) -> str:
+    """Both screens as text, line against line."""
+    if not kept.exists():
+        return f"no picture is kept: pytest tests/screen --snapshot-update\n{_text(drawn)}"
+    before, now = _text(kept.read_text(encoding="utf-8")), _text(drawn)
+    lines = difflib.unified_diff(before.splitlines(), now.splitlines(), "kept", "drawn", lineterm="", n=0)
+    return "\n".join(lines) or "the words are the same, colours differ: see snapshot_report.html"
+
+
+def _text(drawn: str) -> str:
+    """What an SVG of Rich's says."""
+    rows: dict[float, str] = {}
+    for x, y, words in TEXT.findall(drawn):
+        row = rows.setdefault(float(y), "")
+        rows[float(y)] = row.ljust(round(float(x) / CELL)) + html.unescape(words).strip("\n")
+    return "\n".join(rows[y].replace("\xa0", " ").rstrip() for y in sorted(rows))
