@@ -44,10 +44,10 @@ ESCAPES = re.compile(rb"\x1b(?:[P\]_][^\x07\x1b]*(?:\x07|\x1b\\)?|\[[0-?]*[ -/]*
 class Plan:
     """How long to look."""
 
-    windows: int = 8
+    windows: int = 6
     seconds: float = 10.0
     warm_up: float = 10.0
-    starts: int = 9
+    starts: int = 7
 
 
 QUICK = Plan(windows=3, seconds=5.0, warm_up=5.0, starts=3)
@@ -329,7 +329,7 @@ def box(seconds: float, env: dict[str, str]) -> Iterator[list[str]]:
 
 
 def run(plan: Plan) -> tuple[list[Stage], dict[tuple[str, str], Paints]]:
-    """All stages: seven minutes, or two with QUICK."""
+    """All stages: six minutes, or two with QUICK."""
     with tempfile.TemporaryDirectory(prefix="halotui-bench-") as directory:
         env = _environment(Path(directory))
         peer = shutil.which("btop")

@@ -104,6 +104,8 @@ async def _run(args: argparse.Namespace) -> int:
         return await _stream(opener, said.get("count"))
     if one_shot or not (sys.stdout.isatty() and (sys.stdin.isatty() or said.get("log") == "-")):
         return await _look(opener, as_json=bool(said.get("json")), urls=bool(settings.urls))
+    if said.get("log") == "-" and not sys.stdin.isatty():
+        args.stdin = _keys_from_terminal()
     return await _screen(opener, settings, label="DEMO" if said.get("command") == "demo" else "")
 
 
@@ -153,6 +155,18 @@ def _url(text: str) -> str:
     return url.partition("?")[0].rstrip("/")
 
 
+def _keys_from_terminal() -> int:
+    """Standard input is a log: keys come from the terminal itself. Returns the log's new descriptor."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR)
+    except OSError:
+        raise UsageError("--log -: no terminal to read keys from; try --once or stream") from None
+    log = os.dup(0)
+    os.dup2(terminal, 0)
+    os.close(terminal)
+    return log
+
+
 Opener = Callable[[bool], Awaitable["LiveFeed"]]  # one-shot looks do not hold findings back
 
 
@@ -177,6 +191,7 @@ def _live_feed(settings: Settings, said: dict[str, Any], one_shot: bool) -> Live
         urls=settings.urls,
         gpu_source=settings.gpu_source,
         log=said.get("log"),
+        stdin=said.get("stdin", 0),
         api_key=os.environ.get(settings.api_key_env) if settings.api_key_env else None,
         fallback_key=os.environ.get("LLAMA_API_KEY"),
         interval=settings.interval,

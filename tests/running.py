@@ -106,10 +106,13 @@ class Stream:
             self.process.kill()
             raise
         self._reader.join(5)
-        for pipe in (self.process.stdout, self.process.stderr):
-            if pipe:
-                pipe.close()
         return code
+
+    @property
+    def errors(self) -> str:
+        """All of stderr, once it has ended."""
+        assert self.process.stderr
+        return self.process.stderr.read().decode()
 
 
 class Crowd:

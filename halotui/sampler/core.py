@@ -40,6 +40,7 @@ class Options:
     urls: tuple[str, ...] = ()  # empty: find the servers of this box
     gpu_source: str = "auto"
     log: str | None = None  # a path, or "-" for standard input: the log of the first server
+    stdin: int = 0  # the descriptor that "-" is read from
     api_key: str | None = None  # for every server
     fallback_key: str | None = None  # for a server that does not tell its own
     interval: float = 1.0
@@ -146,7 +147,7 @@ class Sampler:
         if tracker.tap is None:
             path = self._log_of(tracker)
             if path is not None:
-                tracker.tap = LogTap(path, self._clock)
+                tracker.tap = LogTap(path, self._clock, self._options.stdin)
 
     def _key_of(self, process: ServerProcess | None) -> str | None:
         own = process.api_key if process is not None else None

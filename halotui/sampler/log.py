@@ -17,11 +17,11 @@ BREATH = 1000  # lines parsed in one go, about 7 ms
 class LogTap:
     """``read`` takes what was written; ``lines`` and ``requests`` hand it over once."""
 
-    def __init__(self, path: str, clock: Clock) -> None:
+    def __init__(self, path: str, clock: Clock, stdin: int = 0) -> None:
         self.path = path
         self.catching_up = True  # what the first read brings ended before we looked
         self._clock = clock
-        self._follower = StdinFollower() if path == "-" else LogFollower(path)
+        self._follower = StdinFollower(stdin) if path == "-" else LogFollower(path)
         self._parser = LogParser()
         self._lines: list[LogLine] = []
         self._requests: list[Request] = []

@@ -21,7 +21,7 @@ def rows(view: View, width: int, height: int) -> list[Row]:
     if view.filter:
         note.append(Run(f"filter: {view.filter}", "warning"))
     elif server is not None and server.log_path is not None:
-        name = server.log_path.rpartition("/")[2]
+        name = server.log_path.rpartition("/")[2] if server.log_path != "-" else "standard input"
         note.append(Run(name, "dim", Ref("server.log_path", server.url)))
     out = [rule("log", width, note)]
     lines = _window(view.log(), height - 1, view.scroll)

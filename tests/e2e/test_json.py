@@ -254,12 +254,12 @@ def test_an_old_build_far_away_is_not_guessed_at(
     start_server: Callable[..., Any], old_wheel: Path, unseen: tuple[str, Path]
 ) -> None:
     """It may sleep, and both /slots and /metrics would wake it: unknown, with the reason, and never 0."""
-    with start_server("-np", "2", "--metrics", wheel=old_wheel) as server:
-        with Stream("--url", server.url, *unseen) as stream:
-            stream.wait_for(lambda f: server_of(f, server.url)["state"] == "idle")
-            server.complete("unseen", 50)
-            mark = len(stream.frames)
-            seen = server_of(stream.wait_for(lambda f: True, since=mark + 1), server.url)
+    server = start_server("-np", "2", "--metrics", wheel=old_wheel)
+    with server, Stream("--url", server.url, *unseen) as stream:
+        stream.wait_for(lambda f: server_of(f, server.url)["state"] == "idle")
+        server.complete("unseen", 50)
+        mark = len(stream.frames)
+        seen = server_of(stream.wait_for(lambda f: True, since=mark + 1), server.url)
     assert "generation_tokens_per_second" not in seen and "slots_busy" not in seen
     assert "not watched" in seen["reason"]
 
