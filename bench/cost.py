@@ -329,7 +329,7 @@ def box(seconds: float, env: dict[str, str]) -> Iterator[list[str]]:
 
 
 def run(plan: Plan) -> tuple[list[Stage], dict[tuple[str, str], Paints]]:
-    """All stages: six minutes, or two with QUICK."""
+    """All stages: four minutes, or two with QUICK."""
     with tempfile.TemporaryDirectory(prefix="halotui-bench-") as directory:
         env = _environment(Path(directory))
         peer = shutil.which("btop")

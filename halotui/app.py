@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from halotui.feed import Feed
 
 PACES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between frames
+_SETTLED = 3  # frames until everything that is imported late is there
 _WHOLE = {"log": log_pane.rows, "sources": sources_pane.rows}  # views that fill the screen
 
 
@@ -91,10 +93,14 @@ class HalotuiApp(App[int]):
             return
         self.view.history = feed.history
         self.view.interval = feed.interval
+        taken = 0
         async for frame in feed.frames():
             if not self.view.frozen:
                 self.view.take(frame)
                 self.canvas.update()
+            taken += 1
+            if taken == _SETTLED:
+                _settle_memory()
 
     async def close_feed(self) -> None:
         """Put the feed away; the screen has gone already."""
@@ -147,7 +153,7 @@ class HalotuiApp(App[int]):
         ref = self.canvas.cursor
         findings = self.view.frame.findings if self.view.frame is not None else ()
         if ref is not None:
-            self.push_screen(Explain(explain(self.view, ref)))
+            self.push_screen(Explain(explain(self.view, ref, self.size.width)))
         elif findings:
             self.push_screen(Explain(finding_text(findings[0])))
         else:
@@ -221,9 +227,10 @@ class HalotuiApp(App[int]):
             findings = self.view.frame.findings if self.view.frame is not None else ()
             return "\n".join(f"{f.title}: {f.evidence}" for f in findings) or self.canvas.text()
         if ref.field == FINDING:
-            return explain(self.view, ref).plain
+            return explain(self.view, ref, self.size.width).plain
         label = fields.BY_ID[ref.field].label
-        return f"{label} {explain(self.view, ref).plain.splitlines()[0].removeprefix(label).strip()}"
+        told = explain(self.view, ref, self.size.width).plain.splitlines()[0]
+        return f"{label} {told.removeprefix(label).strip()}"
 
     async def action_write(self) -> None:
         """The frame on screen, as JSON, into the state directory."""
@@ -238,6 +245,13 @@ class HalotuiApp(App[int]):
             self.notify(f"{path}: {error.strerror}", severity="error")
             return
         self.notify(f"written: {path}", timeout=4)
+
+
+def _settle_memory() -> None:
+    """What start-up made stays: the collector need not look at it for ever. ``cli`` had it wait till now."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def _write(path: Path, data: bytes) -> None:

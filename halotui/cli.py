@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -279,6 +280,7 @@ async def _stream(opener: Opener, count: int | None) -> int:
 
 
 async def _screen(opener: Opener, settings: Settings, label: str) -> int:
+    gc.disable()  # until the first frames are drawn: a start makes little garbage
     from halotui import config
     from halotui.app import HalotuiApp
 

@@ -291,6 +291,7 @@ class Finding(Struct, frozen=True, omit_defaults=True, kw_only=True):
     subject: str = ""  # the server's URL or the GPU it is about
     since_time: float | None = None  # Unix seconds
     reference: str | None = None
+    fields: tuple[str, ...] = ()  # ids of the numbers that it is about
 
 
 class Frame(Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -15,7 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pyte
-from running import PATIENCE, environment
+
+from running import environment
+
+PATIENCE = 10.0  # seconds; the first picture takes one or two
 
 KEYS = {
     "tab": "\t",

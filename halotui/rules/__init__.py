@@ -68,6 +68,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     severity: Severity = Severity.WARNING
     hold_seconds: float = 0.0  # how long a symptom must last before it fires
     needs: tuple[str, ...] = ()  # what it reads, as struct.attribute of ``model``
+    marks: tuple[str, ...] = ()  # the fields on screen that it is about
     reference: str | None = None
 
 

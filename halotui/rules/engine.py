@@ -116,6 +116,7 @@ def _unwell(rule: Rule, symptom: Symptom, old: _Alarm | None, now: float, hold: 
         subject=symptom.subject,
         since_time=since,
         reference=rule.reference,
+        fields=rule.marks,
     )
     return _Alarm(since=since, finding=finding)
 

@@ -81,6 +81,7 @@ RULES = (
         id=_ID,
         check=_gtt_pressure,
         hold_seconds=3,
+        marks=("gpu.gtt_used_bytes", "memory.available_bytes"),
         needs=(
             "gpu.gtt_used_bytes",
             "gpu.gtt_total_bytes",

@@ -56,6 +56,7 @@ RULES = (
         id="np-slots",
         check=_np_slots,
         hold_seconds=3,
+        marks=("server.slots_total",),
         needs=(
             "server.slots_asked",
             "server.slots_total",

@@ -88,16 +88,17 @@ class _Fall(Struct, frozen=True, kw_only=True):
     now: float
 
     def evidence(self) -> Iterator[str]:
-        slot = "all slots" if self.slot is None else f"slot {self.slot}"
-        was = f"{percent(self.was)} over {len(self.before)} earlier" if self.before else "higher once"
-        now = f"{percent(self.now)} over the last {len(self.after)} requests"
-        yield f"{slot}: {self.signal.name} {was}, {now}"
+        """The effect first: it is what a narrow screen still shows."""
         speeds = [
             [request.generation_tokens_per_second for request in side] for side in (self.before, self.after)
         ]
         known = [[speed for speed in side if speed is not None] for side in speeds]
         if all(known):
             yield f"decode {rate(median(known[0]))} → {rate(median(known[1]))} t/s"
+        slot = "all slots" if self.slot is None else f"slot {self.slot}"
+        was = f"{percent(self.was)} over {len(self.before)} earlier" if self.before else "higher once"
+        now = f"{percent(self.now)} over the last {len(self.after)} requests"
+        yield f"{slot}: {self.signal.name} {was}, {now}"
 
 
 def _spec_decay(view: View) -> Iterator[Symptom | Undefined]:
@@ -204,6 +205,7 @@ RULES = (
     Rule(
         id=_DECAY,
         check=_spec_decay,
+        marks=("server.draft_acceptance_ratio", "server.draft_coverage_ratio"),
         needs=(
             "server.speculative",
             "server.spec_type",

@@ -85,21 +85,40 @@ class Poller:
                 return
             await self._ask(self._http.health)
         if self.props is None or self._is_due("props"):
-            self.props = await self._ask(self._http.props)
-            self._again("props", SLEEP_EVERY if may_sleep or self.props.is_sleeping else PROPS_EVERY)
-        if self.props.is_sleeping:
-            self._settle(ServerState.SLEEPING)
-            self.slots = ()
+            await self._look_at_props(may_sleep)
+        if self._asleep():
             return
-        first = self.slots is None or self.state == ServerState.SLEEPING
+        first = (self.slots is None and "/slots" not in self.off) or self.state is ServerState.SLEEPING
         shy = may_sleep and not self.busy and not first
-        counted = self.metrics is not None and self.metrics.draft_tokens_total is not None
-        if (not shy or counted) and (self._is_due("metrics") or (self.busy and not has_log)):
+        exact = self.busy and not has_log and "/metrics" not in self.off
+        if (not shy or self.counts_drafts) and (exact or self._is_due("metrics")):
             await self._look_at_metrics()
         waiting = self.metrics is not None and (self.metrics.requests_processing or 0) > 0
         if self.busy or first or stirred or waiting or (not shy and self._is_due("slots")):
-            await self._look_at_slots()
+            if shy:  # it may have fallen asleep since
+                await self._look_at_props(may_sleep)
+                if self._asleep():
+                    return
+            if "/slots" not in self.off or self._is_due("slots"):
+                await self._look_at_slots()
+                waiting = waiting and self.slots is None  # newer than the gauge
         self._settle(ServerState.BUSY if self.busy or waiting else ServerState.IDLE)
+
+    @property
+    def counts_drafts(self) -> bool:
+        """Of builds from v0.4.0 on: their /metrics wakes nobody, and they answer during a prompt batch."""
+        return self.metrics is not None and self.metrics.draft_tokens_total is not None
+
+    def _asleep(self) -> bool:
+        if self.props is None or not self.props.is_sleeping:
+            return False
+        self._settle(ServerState.SLEEPING)
+        self.slots = ()
+        return True
+
+    async def _look_at_props(self, may_sleep: bool) -> None:
+        self.props = await self._ask(self._http.props)
+        self._again("props", SLEEP_EVERY if may_sleep or self.props.is_sleeping else PROPS_EVERY)
 
     async def _look_at_metrics(self) -> None:
         answer = await self._optional("/metrics", self._http.metrics)

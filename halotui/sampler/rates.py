@@ -22,6 +22,7 @@ class Ledger:
         self._marks: OrderedDict[Key, int] = OrderedDict()
         self._fresh = 0.0  # counted since the last rate
         self._since: float | None = None
+        self._last: float | None = None
         self.total = 0.0
 
     def mark(self, key: Key, tokens: int) -> None:
@@ -44,8 +45,18 @@ class Ledger:
         self._fresh += tokens
         self.total += tokens
 
-    def rate(self, now: float) -> float | None:
-        """Tokens per second since the rate before; None the first time."""
+    def rate(self, now: float, *, hold: bool = False) -> float | None:
+        """Tokens per second since the rate before; None the first time.
+
+        ``hold``: the count moves in steps (a prompt's batches), so until the next step the rate of the
+        last one stands, and the next is taken over the whole time since.
+        """
+        if hold and not self._fresh and self._since is not None:
+            return self._last
+        self._last = self._take(now)
+        return self._last
+
+    def _take(self, now: float) -> float | None:
         since, self._since = self._since, now
         fresh, self._fresh = self._fresh, 0.0
         return fresh / (now - since) if since is not None and now > since else None

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from halotui.collectors.llama_http import LlamaHttp
+from halotui.format import duration
 from halotui.model import (
     LogFacts,
     Metrics,
@@ -50,6 +51,7 @@ class ServerTracker:
         self._slots_before: tuple[float, dict[int, SlotReading]] | None = None
         self._metrics_before: Metrics | None = None
         self._started: dict[Key, float] = {}
+        self._steps: dict[Key, tuple[float, float | None]] = {}  # when a slot's last batch was seen, its rate
         self._recent: deque[Request] = deque(maxlen=RECENT)
         self._last_of_slot: dict[int, Request] = {}
         self._rates: tuple[float | None, float | None] = (None, None)
@@ -85,7 +87,8 @@ class ServerTracker:
         state, reason = poller.state, poller.reason
         late = waiting > WAITS and state is not ServerState.DOWN
         if late:
-            state, reason = ServerState.WAITING, "no answer yet: it answers between two prompt batches"
+            what = "no answer for" if poller.counts_drafts else "in a prompt batch for"
+            state, reason = ServerState.WAITING, f"{what} {duration(waiting)}"
         readings = poller.slots or ()
         speculative = any(slot.speculative for slot in readings) if readings else None
         finished = tap.requests() if tap is not None else ()
@@ -94,7 +97,8 @@ class ServerTracker:
         self._count(finished)
         up = state in (ServerState.IDLE, ServerState.BUSY) and not late
         if poller.looks > self._looks or (up and state == ServerState.IDLE):
-            self._rates = (self._generation.rate(now), self._prompt.rate(now))
+            prompting = any(slot.processing and not slot.decoded for slot in readings)
+            self._rates = (self._generation.rate(now), self._prompt.rate(now, hold=prompting))
         if not up or poller.slots is None:
             self._rates = (None, None)
         if self._metric_looks < poller.metric_looks and not (tap is not None and tap.alive):
@@ -204,13 +208,21 @@ class ServerTracker:
                 new.append(ledger.up_to(key, tokens) if tokens is not None and not first else None)
             old = before.get(slot.id)
             same = old is not None and old.task == slot.task and old.processing and elapsed > 0
-            if same and slot.processing:
-                generated, prefilled = ((n / elapsed if n is not None else None) for n in new)
-                self._slot_rates[slot.id] = (generated, prefilled)
             if slot.processing:
                 started[key] = self._started.get(key, at)
+            if same and slot.processing:
+                generated = new[0] / elapsed if new[0] is not None else None
+                self._slot_rates[slot.id] = (generated, self._step(key, new[1], at, started[key]))
         self._started = started
         self._slots_before = (at, {slot.id: slot for slot in slots})
+
+    def _step(self, key: Key, tokens: int | None, at: float, began: float) -> float | None:
+        """Prefill speed of one slot: its last batch over the time that took, until the next batch is done."""
+        since, rate = self._steps.get(key, (began, None))
+        if tokens and at > since:
+            rate = tokens / (at - since)
+            self._steps = {key: (at, rate)} | {k: v for k, v in self._steps.items() if k in self._started}
+        return rate
 
     def _slot(self, reading: SlotReading, now: float, *, live: bool) -> Slot:
         key = (reading.id, reading.task)

@@ -17,7 +17,7 @@ from halotui.widgets.rows import FINDING, Ref
 from halotui.widgets.view import View
 
 CHART_FRAMES = 300
-CHART_WIDTH = 82
+WIDEST = 82  # cells inside the pop-up
 
 
 class Explain(ModalScreen[None]):
@@ -29,6 +29,7 @@ class Explain(ModalScreen[None]):
     Explain > VerticalScroll {
         width: 90%; max-width: 92; height: auto; max-height: 90%;
         padding: 1 2; background: $surface; border: round $primary;
+        border-subtitle-color: $foreground; scrollbar-size-vertical: 1;
     }
     Explain Static { height: auto; }
     """
@@ -38,16 +39,17 @@ class Explain(ModalScreen[None]):
         self._text = text
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll():
+        with VerticalScroll() as box:
+            box.border_subtitle = "esc"
             yield Static(self._text)
 
 
-def explain(view: View, ref: Ref) -> Text:
-    """The pop-up's text for what is under the cursor."""
+def explain(view: View, ref: Ref, width: int) -> Text:
+    """The pop-up's text for what is under the cursor, on a screen of ``width`` cells."""
     if ref.field == FINDING:
         found = next((f for f in _findings(view) if f"{f.id} {f.subject}" == ref.subject), None)
         return finding_text(found) if found is not None else Text("This finding is over.")
-    return field_text(view, ref)
+    return field_text(view, ref, min(WIDEST, width * 9 // 10 - 8))
 
 
 def finding_text(finding: Finding) -> Text:
@@ -62,7 +64,7 @@ def finding_text(finding: Finding) -> Text:
     return text
 
 
-def field_text(view: View, ref: Ref) -> Text:
+def field_text(view: View, ref: Ref, width: int) -> Text:
     field = fields.BY_ID[ref.field]
     struct = _struct(view, ref)
     value = getattr(struct, field.key, None)
@@ -83,11 +85,11 @@ def field_text(view: View, ref: Ref) -> Text:
         text.append("\nNo value: the source above does not give it on this box or build.\n", "dim")
     if field.chart:
         text.append("\n")
-        text.append_text(chart(view, ref))
+        text.append_text(chart(view, ref, width))
     return text
 
 
-def chart(view: View, ref: Ref) -> Text:
+def chart(view: View, ref: Ref, width: int) -> Text:
     """The last minutes of a field, drawn by plotext: on demand, so its cost does not matter."""
     ring = view.history.series(ref.subject, ref.field)
     values = ring.last(CHART_FRAMES) if ring is not None else []
@@ -98,7 +100,7 @@ def chart(view: View, ref: Ref) -> Text:
 
     scale, unit = _scales.get(fields.BY_ID[ref.field].unit, (1.0, fields.BY_ID[ref.field].unit))
     figure.clear()
-    figure.plot_size(CHART_WIDTH, 12)
+    figure.plot_size(width, 12)
     signal = figure.signal(
         [x * view.interval for x, _ in known], [v / scale for _, v in known], marker="braille"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from rich.text import Text
 
 from halotui.keymap import KEYS
@@ -18,9 +20,9 @@ def help_text() -> Text:
     text = Text()
     text.append("halotui\n\n", "bold")
     text.append(_READING + "\n")
-    for key in KEYS:
-        text.append(f"  {key.shown:<10}", "bold")
-        text.append(f"{key.tooltip}\n")
+    for tooltip, keys in groupby(KEYS, key=lambda key: key.tooltip):
+        text.append(f"  {' '.join(key.shown for key in keys):<14}", "bold")
+        text.append(f"{tooltip}\n")
     text.append("\nWith the mouse: click a number to point at it, again to explain it.\n", "dim")
     text.append("Keys can be changed under [keys] in config.toml, by id.", "dim")
     return text

@@ -5,7 +5,7 @@ Stock widgets cost tens of times more at one frame a second; BENCHMARKS.md has t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
@@ -19,7 +19,8 @@ from textual.widget import Widget
 
 from halotui.keymap import KEYS
 from halotui.widgets.layout import Place
-from halotui.widgets.rows import KEY, Ref, Row, Run, fill, width_of
+from halotui.widgets.painter import Painter
+from halotui.widgets.rows import KEY, Ref, Row, fill, width_of
 
 
 class Hit(NamedTuple):
@@ -61,9 +62,13 @@ class Canvas(Widget, can_focus=True):
         self._layout = layout
         self.palette = styles
         self.cursor: Ref | None = None
+        self._painter: Painter | None = None
+        self._placed: list[tuple[Place, list[Row]]] = []
         self._cells: list[Row] = []
-        self._strips: list[Strip] = []
-        self._hits: list[Hit] = []
+        self._strips: list[Strip | None] = []  # None: to be made of its row when it is asked for
+
+    def on_mount(self) -> None:
+        self._painter = Painter(self.app)
 
     def repaint(self) -> None:
         """Draw everything anew: another theme, size or view."""
@@ -75,28 +80,28 @@ class Canvas(Widget, can_focus=True):
         width, height = self.size
         if not width or not height:
             return
-        placed = self._layout(width, height)
-        new = self._rows(placed, width, height)
-        old = self._cells
+        self._placed = self._layout(width, height)
+        old, new = self._cells, self._rows(height)
         self._cells = new
         if len(old) != len(new):
-            self._strips = [self._strip(row, width) for row in new]
+            self._strips = [None] * len(new)
             self.refresh()
             return
-        regions = []
-        for y, row in enumerate(new):
-            if row != old[y]:
-                self._strips[y] = self._strip(row, width)
-                start, end = _changed(old[y], row, width)
-                regions.append(Region(start, y, end - start, 1))
-        if regions:
-            self.refresh(*regions)
+        changed = [y for y, row in enumerate(new) if row != old[y]]
+        for y in changed:
+            self._strips[y] = None
+        if not changed:
+            return
+        if self._painter is not None and self._painter.ready:
+            self._painter.write(((y, old[y], new[y]) for y in changed), self.palette, self.region.offset)
+        else:
+            self.refresh(*(Region(0, y, width, 1) for y in changed))
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The painted rows, past Textual's style cache: they carry their own colours."""
         if len(self._strips) < crop.bottom:
             self.update()
-        lines = self._strips[crop.y : crop.bottom]
+        lines = [self._strip(y) for y in range(crop.y, min(crop.bottom, len(self._cells)))]
         if crop.x == 0 and crop.width >= self.size.width:
             return lines
         return [line.crop(crop.x, crop.right) for line in lines]
@@ -109,6 +114,17 @@ class Canvas(Widget, can_focus=True):
         return "\n".join("".join(run.text for run in row).rstrip() for row in self._cells)
 
     # --- the cursor
+
+    def hits(self) -> Iterator[Hit]:
+        """Every run that shows a field or a key, in reading order; found when they are asked for."""
+        for place, rows in self._placed:
+            for offset, row in enumerate(rows[: place.height]):
+                x = place.x
+                for run in row:
+                    size = width_of(run.text)
+                    if run.ref is not None:
+                        yield Hit(run.ref, place.panel, x, place.y + offset, size)
+                    x += size
 
     def move(self, dx: int, dy: int) -> None:
         """To the nearest field in that direction; to the first one when there is no cursor."""
@@ -131,7 +147,7 @@ class Canvas(Widget, can_focus=True):
         here = self._here()
         index = panels.index(here.panel) + step if here is not None else 0
         wanted = panels[index % len(panels)]
-        self._go(next(hit for hit in self._hits if hit.panel == wanted))
+        self._go(next(hit for hit in self._fields() if hit.panel == wanted))
 
     def point(self, ref: Ref | None) -> None:
         if ref != self.cursor:
@@ -145,7 +161,7 @@ class Canvas(Widget, can_focus=True):
         await self.run_action("app.scroll(-3)")
 
     def on_click(self, event: events.Click) -> None:
-        hit = next((h for h in self._hits if h.y == event.y and h.x <= event.x < h.x + h.width), None)
+        hit = next((h for h in self.hits() if h.y == event.y and h.x <= event.x < h.x + h.width), None)
         if hit is None:
             return
         if hit.ref.field == KEY:
@@ -156,10 +172,10 @@ class Canvas(Widget, can_focus=True):
         self.point(hit.ref)
 
     def _fields(self) -> list[Hit]:
-        return [hit for hit in self._hits if hit.ref.field != KEY]
+        return [hit for hit in self.hits() if hit.ref.field != KEY]
 
     def _here(self) -> Hit | None:
-        return next((hit for hit in self._hits if hit.ref == self.cursor), None)
+        return next((hit for hit in self.hits() if hit.ref == self.cursor), None)
 
     def _go(self, hit: Hit | None) -> None:
         if hit is not None:
@@ -167,39 +183,28 @@ class Canvas(Widget, can_focus=True):
 
     # --- rows
 
-    def _rows(self, placed: list[tuple[Place, list[Row]]], width: int, height: int) -> list[Row]:
-        lines: list[list[Run]] = [[] for _ in range(height)]
-        self._hits = []
-        for place, rows in placed:
+    def _rows(self, height: int) -> list[Row]:
+        """The panels' rows side by side. They tile the screen: layout sees to that."""
+        lines: list[Row] = [()] * height
+        for place, rows in self._placed:
+            blank = fill((), place.width)
             for offset in range(place.height):
-                line = lines[place.y + offset]
-                row = rows[offset] if offset < len(rows) else fill((), place.width)
-                x = place.x
-                for run in row:
-                    size = width_of(run.text)
-                    if run.ref is not None:
-                        self._hits.append(Hit(run.ref, place.panel, x, place.y + offset, size))
-                        if run.ref == self.cursor:
-                            run = run._replace(style="cursor")
-                    line.append(run)
-                    x += size
-        return [fill(line, width) for line in lines]
+                row = rows[offset] if offset < len(rows) else blank
+                y = place.y + offset
+                lines[y] = lines[y] + row if lines[y] else row
+        if self.cursor is not None:
+            lines = [self._pointed(row) for row in lines]
+        return lines
 
-    def _strip(self, row: Row, width: int) -> Strip:
-        palette = self.palette
-        return Strip([Segment(run.text, palette[run.style]) for run in row], width)
+    def _pointed(self, row: Row) -> Row:
+        if all(run.ref != self.cursor for run in row):
+            return row
+        return tuple(run._replace(style="cursor") if run.ref == self.cursor else run for run in row)
 
-
-def _changed(old: Row, new: Row, width: int) -> tuple[int, int]:
-    """First and last changed cell of two different rows."""
-    start = 0
-    for a, b in zip(old, new, strict=False):
-        if a != b:
-            break
-        start += width_of(b.text)
-    end = width
-    for a, b in zip(reversed(old), reversed(new), strict=False):
-        if a != b or end <= start:
-            break
-        end -= width_of(b.text)
-    return (start, end) if end > start else (0, width)
+    def _strip(self, y: int) -> Strip:
+        strip = self._strips[y]
+        if strip is None:
+            palette = self.palette
+            segments = [Segment(run.text, palette[run.style]) for run in self._cells[y]]
+            strip = self._strips[y] = Strip(segments, self.size.width)
+        return strip

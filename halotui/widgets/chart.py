@@ -6,13 +6,26 @@ the size or the scale changes.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from halotui.history import Ring
 
 # dots filled from below, for the left and the right sample of a cell
 _LEFT = (0, 0x40, 0x44, 0x46, 0x47)
 _RIGHT = (0, 0x80, 0xA0, 0xB0, 0xB8)
-_CELLS = tuple(tuple(chr(0x2800 + a + b) if a + b else " " for b in _RIGHT) for a in _LEFT)
+
+
+def _cell(dots: int) -> str:
+    return chr(0x2800 + dots) if dots else " "
+
+
+_CELLS = tuple(tuple(_cell(a + b) for b in _RIGHT) for a in _LEFT)
 _STEPS = (1.0, 2.0, 5.0)
+
+
+def _dot(dots: tuple[int, ...], level: int) -> int:
+    """The one dot at ``level`` (1..4) of a cell, or none."""
+    return dots[level] & ~dots[level - 1] if 1 <= level <= 4 else 0
 
 
 def ceiling(value: float) -> float:
@@ -25,12 +38,22 @@ def ceiling(value: float) -> float:
     return next((step * power for step in _STEPS if step * power >= value), 10 * power)
 
 
+class Look(NamedTuple):
+    """How a series is drawn."""
+
+    top: float | None = None  # the value at the upper edge; None: grows and shrinks with the series
+    least: float = 0.0  # a growing scale never ends below this
+    edge: bool = False  # a line instead of a filled area: for what hardly moves
+
+
 class Chart:
     """One series drawn in ``width`` × ``height`` cells. ``top`` is the value at the upper edge."""
 
-    def __init__(self, top: float | None = None) -> None:
-        self._fixed = top
-        self.top = top or 1.0
+    def __init__(self, look: Look = Look()) -> None:  # noqa: B008  frozen
+        self._fixed = look.top
+        self._least = look.least
+        self._edge = look.edge
+        self.top = look.top or look.least or 1.0
         self._pushed = -1
         self._shape = (0, 0)
         self._rows: list[str] = []
@@ -74,7 +97,7 @@ class Chart:
         if self._fixed is None:
             highest = max((v for v in values if v is not None), default=0.0)
             if not 0.3 * self.top <= highest <= self.top:
-                self.top = ceiling(highest) if highest > 0 else 1.0
+                self.top = max(self._least, ceiling(highest)) if highest > 0 else self._least or 1.0
         values = [None] * (2 * width - odd - len(values)) + values + [None] * odd
         columns = [self._column(values[i], values[i + 1]) for i in range(0, 2 * width, 2)]
         self._rows = ["".join(column[row] for column in columns) for row in range(height)]
@@ -83,10 +106,10 @@ class Chart:
     def _column(self, first: float | None, second: float | None) -> list[str]:
         height = self._shape[1]
         left, right = self._level(first), self._level(second)
-        return [
-            _CELLS[min(4, max(0, left - base))][min(4, max(0, right - base))]
-            for base in range(4 * (height - 1), -1, -4)
-        ]
+        bases = range(4 * (height - 1), -1, -4)
+        if self._edge:
+            return [_cell(_dot(_LEFT, left - base) + _dot(_RIGHT, right - base)) for base in bases]
+        return [_CELLS[min(4, max(0, left - base))][min(4, max(0, right - base))] for base in bases]
 
     def _level(self, value: float | None) -> int:
         """Dots above the ground: a known zero keeps one, an unknown has none."""

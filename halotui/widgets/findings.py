@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from halotui.model import Severity
-from halotui.widgets.rows import FINDING, Ref, Row, Run, fill
+from halotui.widgets.rows import FINDING, Ref, Row, Run, fill, spread
 from halotui.widgets.view import View
 
 MARKS = {Severity.CRITICAL: ("✖", "trouble"), Severity.WARNING: ("▲", "warning"), Severity.INFO: ("·", "dim")}
@@ -11,21 +11,14 @@ MARKS = {Severity.CRITICAL: ("✖", "trouble"), Severity.WARNING: ("▲", "warni
 
 def rows(view: View, width: int, height: int) -> list[Row]:
     findings = view.frame.findings if view.frame is not None else ()
-    out = []
+    out: list[Row] = []
     shown = findings if len(findings) <= height else findings[: max(0, height - 1)]
     for finding in shown:
         mark, style = MARKS[finding.severity]
         ref = Ref(FINDING, f"{finding.id} {finding.subject}")
-        out.append(
-            fill(
-                (
-                    Run(f" {mark} ", style),
-                    Run(finding.title, style, ref),
-                    Run(f"  {finding.evidence}", "text"),
-                ),
-                width,
-            )
-        )
+        line = (Run(f" {mark} ", style), Run(finding.title, style, ref), Run(f"  {finding.evidence}", "text"))
+        hint = (Run("  e explains ", "dim"),) if not out and width >= 100 else ()
+        out.append(spread(line, hint, width))
     if len(shown) < len(findings):
         out.append(fill((Run(f"   and {len(findings) - len(shown)} more", "dim"),), width))
     return out

@@ -23,7 +23,11 @@ _SHOWN = (
 def rows(view: View, width: int, height: int) -> list[Row]:
     """One row."""
     runs: list[Run] = []
+    room = width
     for id_, key, word in _SHOWN:
+        room -= len(key) + len(word) + 3
+        if room < 0:
+            break
         ref = Ref(KEY, id_)
         runs += [Run(f" {key} ", "headvalue", ref), Run(f"{word} ", "headdim", ref)]
     return [fill(runs, width, "head")]

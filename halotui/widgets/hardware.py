@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from halotui import fields, format
+from halotui.widgets.chart import Look
 from halotui.widgets.columns import chart_width, figures, pictures
 from halotui.widgets.rows import Ref, Row, Run, fill, rule
 from halotui.widgets.view import View
 
-# a column each: the charted figure, the one below it, the top of the chart
-_COLUMNS: tuple[tuple[str, str, float | None], ...] = (
-    ("busy_percent", "mclk_hertz", 100.0),
-    ("sclk_hertz", "sclk_limit_hertz", 3e9),
-    ("socket_power_watts", "gfx_power_watts", None),
-    ("temperature_celsius", "fclk_hertz", 100.0),
+# a column each: the charted figure, the one below it, how the chart looks
+_COLUMNS: tuple[tuple[str, str, Look], ...] = (
+    ("busy_percent", "mclk_hertz", Look(top=100.0)),
+    ("sclk_hertz", "sclk_limit_hertz", Look(top=3e9)),
+    ("socket_power_watts", "gfx_power_watts", Look(least=100.0)),
+    ("temperature_celsius", "fclk_hertz", Look(top=100.0, edge=True)),
 )
 
 
@@ -40,7 +41,7 @@ def rows(view: View, width: int, height: int) -> list[Row]:
     charts = height - len(out)
     if charts > 0:
         size = chart_width(width, len(_COLUMNS))
-        drawn = [view.draw(gpu, key, size, charts, top) for key, _, top in _COLUMNS]
+        drawn = [view.draw(gpu, key, size, charts, look) for key, _, look in _COLUMNS]
         out += pictures(drawn, width, charts, "chart2")
     return out[:height]
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from halotui import format
-from halotui.model import ServerState
+from halotui.model import Server, ServerState
 from halotui.widgets.rows import Ref, Row, Run, fit, spread, width_of
 from halotui.widgets.view import View
 
-_LONG_BATCH = 60.0  # seconds: beyond this it need not be a prompt any more
 _BAD = {ServerState.DOWN, ServerState.LOCKED, ServerState.FAILED}
 
 
@@ -26,7 +25,7 @@ def rows(view: View, width: int, height: int) -> list[Row]:
             if source is not None and source.reason
             else "no llama-server found; start one, or give --url"
         )
-        return [spread([*left, Run(f" {why}", "headtrouble")], (), width, "head")]
+        return [spread([*left, Run(f" {why}", "headdim")], (), width, "head")]
     state = (
         "headtrouble"
         if server.state in _BAD
@@ -43,12 +42,11 @@ def rows(view: View, width: int, height: int) -> list[Row]:
         ("backend", server.backend or format.DASH, "headdim"),
         ("build", build if wide else build.partition("-")[0], "headdim"),
         ("uptime_seconds", f"up {up}", "headdim"),
+        *_draft(server),
     )
-    left += [Run(f" {text} ", style, Ref(f"server.{key}", server.url)) for key, text, style in facts]
     state_text = str(server.state)
     if server.waiting_seconds is not None:
-        what = "in a prompt batch for" if server.waiting_seconds < _LONG_BATCH else "no answer for"
-        state_text = f"{what} {format.duration(server.waiting_seconds)}"
+        state_text = server.reason or state_text
     right = [Run(f" {state_text} ", state, Ref("server.state", server.url))]
     if wide:
         right.append(Run(f" {server.url.partition('//')[2]} ", "headdim", Ref("server.url", server.url)))
@@ -56,4 +54,17 @@ def rows(view: View, width: int, height: int) -> list[Row]:
         right.append(Run(f"[{view.server_index + 1}/{len(frame.servers)}] ", "headdim"))
     if view.frozen:
         right.append(Run(" FROZEN ", "headtrouble"))
+    room = width - sum(width_of(run.text) for run in (*left, *right))
+    for key, text, style in facts:  # what does not fit stays out whole
+        room -= width_of(text) + 2
+        if room < 0:
+            break
+        left.append(Run(f" {text} ", style, Ref(f"server.{key}", server.url)))
     return [spread(left, right, width, "head")]
+
+
+def _draft(server: Server) -> list[tuple[str, str, str]]:
+    """The draft model and how it is used."""
+    words = [(server.draft_model or "").rpartition("/")[2], server.spec_type or ""]
+    text = " ".join(word for word in words if word)
+    return [("draft_model", f"draft {text}", "headdim")] if text else []

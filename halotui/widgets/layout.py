@@ -52,7 +52,7 @@ def places(width: int, height: int, found: int, slot_count: int) -> list[Place]:
     need["speed"] += charts
     spare -= charts
     if wide:
-        side = max(need["slots"], min(need["slots"] + max(0, spare), 11 if height < 50 else 14))
+        side = max(need["slots"], min(need["slots"] + max(0, spare), 9))
         spare -= side - need["slots"]
         need["slots"] = side
     else:

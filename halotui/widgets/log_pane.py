@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from halotui.model import LogLine
 from halotui.widgets.rows import Ref, Row, Run, fill, rule
 from halotui.widgets.view import View
 
+_GAPS = re.compile(r" {2,}")
+_ROOMY = 150  # columns from which the log's own alignment fits
 _STYLES = {"error": "trouble", "warning": "warning", "debug": "faint"}
 
 
@@ -33,7 +36,14 @@ def rows(view: View, width: int, height: int) -> list[Row]:
             why = f"no line matches '{view.filter}'"
         lines_out = [fill((Run(f" {why}", "dim"),), width)]
     else:
-        runs = ((Run(" ", "text"), Run(line.text, _STYLES.get(line.level, "text"))) for line in lines)
+        squeeze = width < _ROOMY
+        runs = (
+            (
+                Run(" ", "text"),
+                Run(_GAPS.sub(" ", line.text) if squeeze else line.text, _STYLES.get(line.level, "text")),
+            )
+            for line in lines
+        )
         lines_out = [fill(line, width) for line in runs]
     out += lines_out
     out += [fill((), width)] * (height - len(out))

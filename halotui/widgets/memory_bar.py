@@ -57,7 +57,7 @@ def rows(view: View, width: int, height: int) -> list[Row]:
     note = [Run(f"{format.size(parts.installed)} in all", "dim", Ref("memory.total_bytes", "memory"))]
     if parts.headroom is not None:
         note += [
-            Run(" · room for ", "dim"),
+            Run(" · headroom ", "dim"),
             Run(format.size(parts.headroom), "text", Ref("memory.available_bytes", "memory")),
         ]
     numbers: list[Run] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -26,9 +27,15 @@ class Run(NamedTuple):
 Row = tuple[Run, ...]
 
 
+# What the panels draw with, a cell each: the common case, told ten times faster than by a table of widths.
+_SINGLE = re.compile(
+    "[ -~\u2013\u2026\u2264\u00b0\u00b7\u00d7\u2500\u2501\u2588\u2591-\u2593\u25b2\u2716\u2800-\u28ff]*\\Z"
+)
+
+
 def width_of(text: str) -> int:
     """Terminal cells that the text takes."""
-    return len(text) if text.isascii() else cell_len(text)
+    return len(text) if text.isascii() or _SINGLE.match(text) else cell_len(text)
 
 
 def fit(text: str, width: int) -> str:

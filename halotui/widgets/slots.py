@@ -9,7 +9,7 @@ from halotui.model import Server, ServerState, Slot, SlotPhase
 from halotui.widgets.rows import Ref, Row, Run, fill, right, rule
 from halotui.widgets.view import View
 
-_PHASE_STYLE = {SlotPhase.IDLE: "dim", SlotPhase.PROMPT: "warning", SlotPhase.DECODE: "life"}
+_PHASE_STYLE = {SlotPhase.IDLE: "dim", SlotPhase.PROMPT: "value", SlotPhase.DECODE: "life"}
 
 
 def _prompt(slot: Slot) -> tuple[str, str]:
@@ -43,18 +43,19 @@ def _plain(key: str) -> Callable[[Slot], tuple[str, str]]:
     return lambda slot: (format.show(field, getattr(slot, key)), field.id)
 
 
-# heading, width, text of a slot, style of a known value, narrowest screen that shows it
-_COLUMNS: tuple[tuple[str, int, Callable[[Slot], tuple[str, str]], str, int], ...] = (
-    ("task", 8, _plain("task"), "dim", 120),
-    ("prompt", 13, _prompt, "text", 0),
-    ("tokens", 15, _tokens, "text", 0),
-    ("t/s", 7, _speed, "value", 0),
-    ("ctx", 6, _plain("used_ratio"), "text", 0),
-    ("ctx tokens", 13, _plain("used_tokens"), "dim", 120),
-    ("draft", 7, _plain("draft_acceptance_ratio"), "text", 0),
-    ("cover", 7, _plain("draft_coverage_ratio"), "text", 0),
-    ("elapsed", 9, _plain("elapsed_seconds"), "text", 0),
+# heading, width, text of a slot, style of a known value, whether it can be left out
+_COLUMNS: tuple[tuple[str, int, Callable[[Slot], tuple[str, str]], str, bool], ...] = (
+    ("task", 8, _plain("task"), "dim", True),
+    ("new+cached", 13, _prompt, "text", False),
+    ("tokens", 15, _tokens, "text", False),
+    ("t/s", 7, _speed, "value", False),
+    ("ctx", 6, _plain("used_ratio"), "text", False),
+    ("ctx tokens", 13, _plain("used_tokens"), "dim", True),
+    ("draft", 7, _plain("draft_acceptance_ratio"), "text", False),
+    ("cover", 7, _plain("draft_coverage_ratio"), "text", False),
+    ("elapsed", 9, _plain("elapsed_seconds"), "text", False),
 )
+_NEED = 12  # cells of number and phase
 _BAR = 12  # cells of the context bar on wide screens
 
 
@@ -74,7 +75,9 @@ def rows(view: View, width: int, height: int) -> list[Row]:
             queue,
         ]
     out = [rule("slots", width, note)]
-    columns = [column for column in _COLUMNS if width >= column[4]]
+    whole = _NEED + sum(column[1] for column in _COLUMNS) <= width
+    columns = [column for column in _COLUMNS if whole or not column[4]]
+    bar = min(_BAR, width - _NEED - sum(column[1] for column in columns) - 4)
     headings = [Run("  #  ", "dim"), Run(f"{'phase':<7}", "dim")]
     headings += [Run(right(heading, size), "dim") for heading, size, *_ in columns]
     out.append(fill(headings, width))
@@ -83,7 +86,6 @@ def rows(view: View, width: int, height: int) -> list[Row]:
         return out[:height]
     room = height - len(out)
     shown = server.slots if len(server.slots) <= room else _busy_first(server)[: max(0, room - 1)]
-    bar_room = width >= 100
     for slot in shown:
         subject = f"{server.url}#{slot.id}"
         style = _PHASE_STYLE[slot.phase] if server.state is not ServerState.WAITING else "late"
@@ -95,9 +97,9 @@ def rows(view: View, width: int, height: int) -> list[Row]:
             text, ref = text_of(slot)
             dim = style in ("dim", "late") or text == format.DASH
             line.append(Run(right(text, size), "dim" if dim else known, Ref(ref, subject)))
-        if bar_room and slot.used_ratio is not None:
-            full = round(min(1.0, slot.used_ratio) * _BAR)
-            line += [Run("   " + "━" * full, "chart"), Run("━" * (_BAR - full), "faint")]
+        if bar >= 6 and slot.used_ratio is not None:
+            full = round(min(1.0, slot.used_ratio) * bar)
+            line += [Run("   " + "━" * full, "chart2"), Run("━" * (bar - full), "faint")]
         out.append(fill(line, width))
     if len(shown) < len(server.slots):
         out.append(fill((Run(f"     and {len(server.slots) - len(shown)} more", "dim"),), width))

@@ -16,14 +16,16 @@ from halotui.model import (
     LogLine,
     Memory,
     Server,
+    Severity,
     Source,
     SourceState,
 )
-from halotui.widgets.chart import Chart
+from halotui.widgets.chart import Chart, Look
 from halotui.widgets.rows import Ref, Run, right
 
 Struct = Gpu | Memory | Server
 LOG_LINES = 2000  # kept for the log pane
+MARK_STYLES = {Severity.CRITICAL: "trouble", Severity.WARNING: "warning", Severity.INFO: "text"}
 
 
 @dataclass
@@ -40,6 +42,7 @@ class View:
     interval: float = 1.0
     filter: str = ""
     scroll: int = 0  # lines of the log below the last one shown
+    marks: dict[tuple[str, str], str] = field(default_factory=dict)  # field, subject -> style of its finding
     logs: dict[str, deque[LogLine]] = field(default_factory=dict)
     charts: dict[tuple[str, str, int, int], Chart] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
@@ -49,6 +52,13 @@ class View:
         self.gpu_before = self.gpu
         self.frame = frame
         self.sources = {source.id: source for source in frame.sources}
+        self.marks = {
+            (field, "memory" if field.startswith("memory") else finding.subject): MARK_STYLES[
+                finding.severity
+            ]
+            for finding in reversed(frame.findings)
+            for field in finding.fields
+        }
         for server in frame.servers:
             if server.log:
                 self.logs.setdefault(server.url, deque(maxlen=LOG_LINES)).extend(server.log)
@@ -98,33 +108,28 @@ class View:
         shown = fields.BY_ID[f"{owner}.{key}"]
         value = getattr(struct, key)
         text = format.show(shown, value)
-        known = value is not None
-        return Run(
-            right(text, width) if width else text,
-            "dim" if not known else "late" if self.late(owner) else style,
-            Ref(shown.id, self.subject(struct)),
-        )
+        marked = self.marks.get((shown.id, self.subject(struct)))
+        if self.late(owner):
+            style = "late"
+        elif marked is not None:
+            style = marked
+        elif not value:  # unknown, or a zero: nothing to look at
+            style = "dim"
+        return Run(right(text, width) if width else text, style, Ref(shown.id, self.subject(struct)))
 
-    def chart(
-        self, struct: Struct | None, key: str, width: int, height: int, top: float | None = None
-    ) -> Chart:
+    def chart(self, struct: Struct, key: str, width: int, height: int, look: Look) -> Chart:
         """The chart of a field at a size; its picture is kept from tick to tick."""
-        owner = type(struct).__name__.lower() if struct is not None else ""
-        subject = self.subject(struct) if struct is not None else ""
-        name = (subject, f"{owner}.{key}", width, height)
+        name = (self.subject(struct), key, width, height)
         chart = self.charts.get(name)
         if chart is None:
             if len(self.charts) > 64:
                 self.charts.clear()  # sizes of windows gone by
-            chart = self.charts[name] = Chart(top)
+            chart = self.charts[name] = Chart(look)
         return chart
 
-    def draw(
-        self, struct: Struct | None, key: str, width: int, height: int, top: float | None = None
-    ) -> list[str]:
+    def draw(self, struct: Struct | None, key: str, width: int, height: int, look: Look) -> list[str]:
         """The rows of a field's chart."""
         if struct is None:
             return [" " * width] * height
-        owner = type(struct).__name__.lower()
-        ring = self.history.series(self.subject(struct), f"{owner}.{key}")
-        return self.chart(struct, key, width, height, top).rows(ring, width, height)
+        ring = self.history.series(self.subject(struct), f"{type(struct).__name__.lower()}.{key}")
+        return self.chart(struct, key, width, height, look).rows(ring, width, height)

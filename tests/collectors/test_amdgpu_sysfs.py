@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from halotui.collectors import amdgpu_sysfs
-from halotui.hosts.local import LocalHost
-from halotui.model import Gpu, SourceState, Unavailable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from halotui.collectors import amdgpu_sysfs
+from halotui.hosts.local import LocalHost
+from halotui.model import Gpu, SourceState, Unavailable
 from sysfs_tree import DEVICE, SLOT, build, v2, v3_0
 
 

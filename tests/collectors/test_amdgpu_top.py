@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from halotui.collectors import amdgpu_top
 from halotui.hosts.local import LocalHost
 from halotui.model import Gpu, SourceState, Unavailable
-from hypothesis import given
-from hypothesis import strategies as st
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/gpu/amdgpu_top_strix_halo.json"
 

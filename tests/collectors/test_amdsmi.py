@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from halotui.collectors import amdsmi
 from halotui.hosts.local import LocalHost
 from halotui.model import Gpu, SourceState, Unavailable
-from hypothesis import given
-from hypothesis import strategies as st
 
 # As the real package behaves where libamd_smi.so is missing.
 NO_LIBRARY = """

@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 
 import pytest
-from halotui.collectors.gpu_metrics import LAYOUTS, decode, normalise
-from halotui.model import SourceState, Unavailable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from halotui.collectors.gpu_metrics import LAYOUTS, decode, normalise
+from halotui.model import SourceState, Unavailable
 from sysfs_tree import V3_0, v2, v3_0
 
 

@@ -10,11 +10,12 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from halotui.collectors import memory
 from halotui.hosts.local import LocalHost
 from halotui.model import Memory, SourceState, Unavailable
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 KIB = 1024
 MEMINFO = """\

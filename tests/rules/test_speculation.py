@@ -106,7 +106,7 @@ def test_evidence_tells_the_speed_when_it_is_known() -> None:
         for n, speed in ((275, 1005.0), (2, 840.0), (1, 830.0), (0, 820.0))
     ]
     found = chat(Watch(), requests, **NGRAM)[-1]
-    assert found is not None and found.evidence.endswith("; decode 1005 → 830 t/s")
+    assert found is not None and found.evidence.startswith("decode 1005 → 830 t/s; ")
 
 
 def test_it_clears_above_the_clear_level_and_rearms() -> None:
