@@ -18,6 +18,7 @@ from textual.theme import Theme as TextualTheme
 
 from halotui import fields
 from halotui.keymap import KEYS
+from halotui.screens.driver import QuietDriver
 from halotui.screens.explain import Explain, explain, finding_text
 from halotui.screens.help import help_text
 from halotui.screens.prompt import Prompt
@@ -59,7 +60,7 @@ class HalotuiApp(App[int]):
         keys: Mapping[str, str] | None = None,
     ) -> None:
         self._color = "NO_COLOR" not in os.environ  # Textual takes it out of the environment
-        super().__init__()
+        super().__init__(driver_class=QuietDriver)
         self._open_feed = open_feed
         self._feed: Feed | None = None
         self.failure: Exception | None = None

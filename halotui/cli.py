@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import gc
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -292,6 +293,9 @@ async def _screen(opener: Opener, settings: Settings, label: str) -> int:
         state_dir=config.state_dir(),
         keys=settings.keys,
     )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # put the terminal back in order first
+        loop.add_signal_handler(number, app.exit, None, 128 + number)
     try:
         await app.run_async()
     finally:

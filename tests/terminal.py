@@ -67,12 +67,13 @@ class Terminal:
         """As a window manager does; the kernel tells the program."""
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("4H", height, width, 0, 0))
         self.screen.resize(height, width)
+        self.screen.erase_in_display(2)  # whatever is seen from now on was drawn for this size
 
     def press(self, *keys: str) -> None:
         """Names of ``KEYS``, or what is typed."""
         for key in keys:
             os.write(self._fd, KEYS.get(key, key).encode())
-            self.read(0.05)
+            self.read(0.25 if key == "esc" else 0.03)  # what follows esc at once is alt and a letter
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -84,7 +85,7 @@ class Terminal:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if not select.select([self._fd], [], [], left)[0]:
-                return
+                break
             try:
                 data = os.read(self._fd, 65536)
             except OSError:  # the other side is closed

@@ -6,16 +6,15 @@ import json
 import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fake_server import FakeServer
 from halotui.demo.model import Shape, write_preset
 from running import NOWHERE, Crowd, Stream, busy, counters, look, run, server_of
 from sysfs_tree import build, v3_0
@@ -294,48 +293,6 @@ def test_a_key_stays_unsaid(
 
 
 # --- servers in other states
-
-
-class FakeServer:
-    """Answers as it is told: path -> (status, JSON). A llama-server at rest until changed."""
-
-    def __init__(self) -> None:
-        slot = {"id": 0, "n_ctx": 4096, "speculative": False, "is_processing": False}
-        self.answers: dict[str, tuple[int, Any]] = {
-            "/health": (200, {"status": "ok"}),
-            "/props": (200, {"total_slots": 1, "model_path": "/m/fake.gguf", "build_info": "b1-fake"}),
-            "/slots": (200, [slot]),
-            "/metrics": (200, "llamacpp:requests_deferred 0\n"),
-        }
-        self.asked: list[str] = []
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                fake.asked.append(self.path)
-                status, answer = fake.answers.get(self.path, (404, {}))
-                body = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> FakeServer:
-        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
 
 
 def test_down_is_one_line_and_three() -> None:

@@ -36,9 +36,7 @@ def screen(cockpit: Terminal) -> Terminal:
     """It, with the main view, no cursor and nothing popped up."""
     if "FROZEN" in cockpit.text:
         cockpit.press("space")
-    cockpit.press("esc")
-    cockpit.read(0.2)
-    cockpit.press("esc", "1", "esc")
+    cockpit.press("esc", "esc", "1", "esc")
     cockpit.wait_for("─ speed")
     cockpit.wait_gone("FROZEN")
     return cockpit
@@ -191,10 +189,10 @@ def test_palette(screen: Terminal) -> None:
 
 def test_resize(screen: Terminal) -> None:
     screen.resize(80, 24)
-    screen.wait_until(lambda: len(screen.rows) == 24 and "quit" in screen.rows[23])
+    screen.wait_until(lambda: "quit" in screen.rows[23] and "tiny.gguf" in screen.rows[0])
     assert all(len(row) == 80 for row in screen.rows)
     screen.resize(120, 40)
-    screen.wait_until(lambda: "quit" in screen.rows[39])
+    screen.wait_until(lambda: "quit" in screen.rows[39] and "tiny.gguf" in screen.rows[0])
     assert "quit" not in screen.rows[23]
 
 
