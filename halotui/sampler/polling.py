@@ -43,6 +43,7 @@ class Poller:
         self.metrics: Metrics | None = None
         self.slots: tuple[SlotReading, ...] | None = None
         self.off: dict[str, str] = {}  # endpoint -> why it is not there
+        self.epoch = 0  # grows whenever what answers next may be another process
         self.looks = 0  # answers of /slots so far
         self.metric_looks = 0
         self.asked_at: float | None = None  # start of the request in flight
@@ -90,7 +91,7 @@ class Poller:
             return
         first = (self.slots is None and "/slots" not in self.off) or self.state is ServerState.SLEEPING
         shy = may_sleep and not self.busy and not first
-        exact = self.busy and not has_log and "/metrics" not in self.off
+        exact = not has_log and "/metrics" not in self.off  # only the counters tell of short requests
         if (not shy or self.counts_drafts) and (exact or self._is_due("metrics")):
             await self._look_at_metrics()
         waiting = self.metrics is not None and (self.metrics.requests_processing or 0) > 0
@@ -159,7 +160,8 @@ class Poller:
     def _fail(self, problem: HttpProblem) -> None:
         self.state = _STATES.get(problem.kind, ServerState.FAILED)
         self.reason = problem.reason
-        self.props = self.metrics = self.slots = None  # what comes back may be another server
+        self.epoch += 1
+        self.props = self.metrics = self.slots = None
         self.off.clear()
         self._due.clear()
         self._again("retry", RETRY_EVERY.get(self.state, 0.0))

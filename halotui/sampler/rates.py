@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from halotui.model import Metrics, SlotReading
-
 Key = tuple[int | None, int | None]  # slot, task
 TASKS = 512  # marks kept
 EXACT = 1e6  # /metrics prints six digits: above this its counters step by ten and more
@@ -72,13 +70,12 @@ class CounterCheck:
     def __init__(self) -> None:
         self._offset: float | None = None
 
-    def missing(self, metrics: Metrics, slots: tuple[SlotReading, ...], counted: float) -> float:
+    def missing(self, counter: float | None, running: float, counted: float) -> float:
         """Tokens that the slots did not show; 0 when the counter is too coarse to tell."""
-        if metrics.generation_tokens_total is None or metrics.generation_tokens_total >= EXACT:
+        if counter is None or counter >= EXACT:
             self._offset = None
             return 0.0
-        running = sum(slot.decoded or 0 for slot in slots if slot.processing)
-        truth = metrics.generation_tokens_total + running
+        truth = counter + running
         if self._offset is None or truth < self._offset:  # the first look, or another process
             self._offset = truth - counted
             return 0.0

@@ -26,7 +26,7 @@ from halotui.model import (
 from halotui.sampler.clock import Clock
 from halotui.sampler.log import LogTap
 from halotui.sampler.polling import Poller
-from halotui.sampler.rates import CounterCheck, Key, Ledger
+from halotui.sampler.throughput import Throughput, exact
 
 WAITS = 2.0  # seconds without an answer before it is worth a word
 _UNSEEN = ServerProcess(pid=0, url="")  # a server whose process cannot be seen: nothing is known of it
@@ -42,16 +42,11 @@ class ServerTracker:
         self.tap: LogTap | None = None
         self._poller = poller
         self._clock = clock
-        self._generation = Ledger()
-        self._prompt = Ledger()
-        self._check = CounterCheck()
+        self._throughput = Throughput()
+        self._epoch = 0
         self._looks = 0
         self._metric_looks = 0
-        self._slot_rates: dict[int, tuple[float | None, float | None]] = {}
-        self._slots_before: tuple[float, dict[int, SlotReading]] | None = None
         self._metrics_before: Metrics | None = None
-        self._started: dict[Key, float] = {}
-        self._steps: dict[Key, tuple[float, float | None]] = {}  # when a slot's last batch was seen, its rate
         self._recent: deque[Request] = deque(maxlen=RECENT)
         self._last_of_slot: dict[int, Request] = {}
         self._rates: tuple[float | None, float | None] = (None, None)
@@ -59,8 +54,7 @@ class ServerTracker:
     async def gather(self, grace: float) -> None:
         """Ask the log and the server; what takes longer than ``grace`` seconds goes on by itself."""
         stirred = await self.tap.read() if self.tap is not None else False
-        has_log = self.tap is not None and self.tap.alive
-        round_ = self._poller.start(may_sleep=self._may_sleep(), has_log=has_log, stirred=stirred)
+        round_ = self._poller.start(may_sleep=self._may_sleep(), has_log=self._has_log, stirred=stirred)
         await asyncio.wait((round_,), timeout=grace)
 
     async def reconnect(self, http: LlamaHttp) -> None:
@@ -83,27 +77,30 @@ class ServerTracker:
         """Everything known about the server at this moment; call it once a frame."""
         now = self._clock.monotonic()
         poller, process, tap = self._poller, self.process, self.tap
+        if poller.epoch != self._epoch:
+            self._forget()
         waiting = now - poller.asked_at if poller.asked_at is not None else 0.0
         state, reason = poller.state, poller.reason
         late = waiting > WAITS and state is not ServerState.DOWN
         if late:
             what = "no answer for" if poller.counts_drafts else "in a prompt batch for"
             state, reason = ServerState.WAITING, f"{what} {duration(waiting)}"
+        up = state in (ServerState.IDLE, ServerState.BUSY)
+        if up and self._blind:
+            up, reason = False, "requests not watched: that would keep it awake; add --log-file"
         readings = poller.slots or ()
         speculative = any(slot.speculative for slot in readings) if readings else None
         finished = tap.requests() if tap is not None else ()
         if speculative:
             finished = tuple(map(_drafted_nothing, finished))
-        self._count(finished)
-        up = state in (ServerState.IDLE, ServerState.BUSY) and not late
-        if poller.looks > self._looks or (up and state == ServerState.IDLE):
-            prompting = any(slot.processing and not slot.decoded for slot in readings)
-            self._rates = (self._generation.rate(now), self._prompt.rate(now, hold=prompting))
+        looked = self._count(finished)
+        if looked or state is ServerState.IDLE:
+            self._rates = self._throughput.rates(now)
         if not up or poller.slots is None:
             self._rates = (None, None)
-        if self._metric_looks < poller.metric_looks and not (tap is not None and tap.alive):
+        if self._metric_looks < poller.metric_looks and not self._has_log:
             finished = (*finished, *self._from_counters())
-        self._looks, self._metric_looks = poller.looks, poller.metric_looks
+        self._metric_looks = poller.metric_looks
         self._remember(finished)
         facts = tap.facts if tap is not None else LogFacts()
         asked = process or _UNSEEN
@@ -114,7 +111,7 @@ class ServerTracker:
         return Server(
             url=self.url,
             state=state,
-            reason=reason or self._blind(up),
+            reason=reason,
             pid=asked.pid or None,
             model=(props and props.model) or asked.alias or asked.model_path,
             model_path=(props and props.model_path) or asked.model_path,
@@ -168,68 +165,44 @@ class ServerTracker:
         if self.tap is not None:
             yield self.tap.source(self.url)
 
-    def _blind(self, up: bool) -> str | None:
-        """Why the requests of a server that may sleep are not seen."""
-        if up and self._may_sleep() and self._poller.metrics is None and self.tap is None:
-            return "requests not watched: asking /slots would keep it awake; add --metrics or --log-file"
-        return None
+    @property
+    def _has_log(self) -> bool:
+        return self.tap is not None and self.tap.alive
 
-    def _count(self, finished: Iterable[Request]) -> None:
-        """Bring both ledgers up to what slots and log say."""
+    @property
+    def _blind(self) -> bool:
+        """It may sleep, so an idle one is not asked for its slots; its build's /metrics would wake it too."""
         poller = self._poller
-        new_look = poller.looks > self._looks and poller.slots is not None
-        if new_look:
-            self._look(poller.slots or (), poller.slots_at or 0.0, first=self._looks == 0)
-        history = self.tap is not None and self.tap.catching_up  # ended before we came: known, not counted
-        for request in finished:
-            key = (request.slot, request.task)
-            for ledger, tokens in (
-                (self._generation, request.generation_tokens),
-                (self._prompt, request.prompt_tokens),
-            ):
-                if tokens is not None:
-                    (ledger.mark if history else ledger.up_to)(key, tokens)
-        no_log = self.tap is None or not self.tap.alive
-        if new_look and no_log and poller.metrics is not None and poller.slots is not None:
-            self._generation.add(self._check.missing(poller.metrics, poller.slots, self._generation.total))
+        shy = self._may_sleep() and not poller.busy
+        return shy and not self._has_log and not poller.counts_drafts
 
-    def _look(self, slots: tuple[SlotReading, ...], at: float, first: bool) -> None:
-        before_at, before = self._slots_before or (at, {})
-        elapsed = at - before_at
-        self._slot_rates = {}
-        started: dict[Key, float] = {}
-        for slot in slots:
-            key = (slot.id, slot.task)
-            pairs = ((self._generation, slot.decoded), (self._prompt, slot.prompt_processed))
-            new: list[int | None] = []
-            for ledger, tokens in pairs:
-                if first and tokens is not None:
-                    ledger.mark(key, tokens)
-                new.append(ledger.up_to(key, tokens) if tokens is not None and not first else None)
-            old = before.get(slot.id)
-            same = old is not None and old.task == slot.task and old.processing and elapsed > 0
-            if slot.processing:
-                started[key] = self._started.get(key, at)
-            if same and slot.processing:
-                generated = new[0] / elapsed if new[0] is not None else None
-                self._slot_rates[slot.id] = (generated, self._step(key, new[1], at, started[key]))
-        self._started = started
-        self._slots_before = (at, {slot.id: slot for slot in slots})
+    def _forget(self) -> None:
+        """Another process may answer from now on."""
+        self._epoch, self._looks = self._poller.epoch, self._poller.looks
+        self._throughput, self._metrics_before = Throughput(), None
+        self._recent.clear()
+        self._last_of_slot.clear()
 
-    def _step(self, key: Key, tokens: int | None, at: float, began: float) -> float | None:
-        """Prefill speed of one slot: its last batch over the time that took, until the next batch is done."""
-        since, rate = self._steps.get(key, (began, None))
-        if tokens and at > since:
-            rate = tokens / (at - since)
-            self._steps = {key: (at, rate)} | {k: v for k, v in self._steps.items() if k in self._started}
-        return rate
+    def _count(self, finished: Iterable[Request]) -> bool:
+        """Tell the throughput what slots, log and counters say; True when the slots were looked at."""
+        poller, throughput = self._poller, self._throughput
+        by_counters = not self._has_log and exact(poller.metrics)
+        looked = poller.looks > self._looks and poller.slots is not None
+        self._looks = poller.looks
+        if looked:
+            throughput.look(poller.slots or (), poller.slots_at or 0.0, by_counters)
+        throughput.finished(finished, past=self.tap is not None and self.tap.catching_up)
+        whole = poller.asked_at is None  # counters and slots of the same round, not of two
+        if by_counters and whole and poller.metrics is not None and poller.slots is not None:
+            throughput.audit(poller.metrics, poller.slots)
+        return looked
 
     def _slot(self, reading: SlotReading, now: float, *, live: bool) -> Slot:
         key = (reading.id, reading.task)
         phase = SlotPhase.IDLE
         if reading.processing:
             phase = SlotPhase.DECODE if reading.decoded else SlotPhase.PROMPT
-        generated, prefilled = self._slot_rates.get(reading.id, (None, None)) if live else (None, None)
+        generated, prefilled = self._throughput.speeds(reading.id) if live else (None, None)
         last = self._last_of_slot.get(reading.id)
         accepted, coverage = draft_ratios((last,)) if last is not None else (None, None)
         used = reading.tokens
@@ -251,7 +224,7 @@ class ServerTracker:
             speculative=reading.speculative,
             draft_acceptance_ratio=accepted if reading.speculative else None,
             draft_coverage_ratio=coverage if reading.speculative else None,
-            elapsed_seconds=_age(now, self._started.get(key)),
+            elapsed_seconds=_age(now, self._throughput.began(key)),
         )
 
     def _from_counters(self) -> Iterable[Request]:

@@ -1,0 +1,115 @@
+"""Tokens per second of one server process, over all slots and of each: from slots, log and counters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from halotui.model import Metrics, Request, SlotReading
+from halotui.sampler.rates import EXACT, CounterCheck, Key, Ledger
+
+
+class Throughput:
+    """Two ledgers, decode and prefill, and the speed of each slot. A new process gets a new one.
+
+    With a log, slots and finished requests are counted by task. Without one, the counters of ``/metrics``
+    are the truth, as long as they are exact: they alone tell of requests between two looks.
+    """
+
+    def __init__(self) -> None:
+        self._generation = Ledger()
+        self._prompt = Ledger()
+        self._generation_check = CounterCheck()
+        self._prompt_check = CounterCheck()
+        self._before: tuple[float, dict[int, SlotReading]] | None = None
+        self._speeds: dict[int, tuple[float | None, float | None]] = {}
+        self._began: dict[Key, float] = {}  # when a running task was first seen
+        self._steps: dict[
+            Key, tuple[float, float | None]
+        ] = {}  # when a slot's last batch was seen, its speed
+
+    def look(self, slots: tuple[SlotReading, ...], at: float, by_counters: bool) -> None:
+        """Take one answer of ``/slots``, read at ``at`` seconds. The first one tells of the past."""
+        count = self._before is not None and not by_counters
+        before_at, before = self._before or (at, {})
+        elapsed = at - before_at
+        self._speeds = {}
+        self._began = {
+            key: self._began.get(key, at)
+            for slot in slots
+            if slot.processing
+            for key in [(slot.id, slot.task)]
+        }
+        self._steps = {key: step for key, step in self._steps.items() if key in self._began}
+        for slot in slots:
+            key = (slot.id, slot.task)
+            for ledger, tokens in ((self._generation, slot.decoded), (self._prompt, slot.prompt_processed)):
+                if tokens is not None:
+                    (ledger.up_to if count else ledger.mark)(key, tokens)
+            old = before.get(slot.id)
+            if (
+                slot.processing
+                and old is not None
+                and old.task == slot.task
+                and old.processing
+                and elapsed > 0
+            ):
+                generated = _grown(old.decoded, slot.decoded)
+                prefilled = _grown(old.prompt_processed, slot.prompt_processed)
+                self._speeds[slot.id] = (
+                    generated / elapsed if generated is not None else None,
+                    self._step(key, prefilled, at),
+                )
+        self._before = (at, {slot.id: slot for slot in slots})
+
+    def finished(self, requests: Iterable[Request], past: bool) -> None:
+        """Take what the log says has ended; ``past``: before we looked, so known and not counted."""
+        for request in requests:
+            key = (request.slot, request.task)
+            for ledger, tokens in (
+                (self._generation, request.generation_tokens),
+                (self._prompt, request.prompt_tokens),
+            ):
+                if tokens is not None:
+                    (ledger.mark if past else ledger.up_to)(key, tokens)
+
+    def audit(self, metrics: Metrics, slots: tuple[SlotReading, ...]) -> None:
+        """Count by the counters: they, and what runs now, are all there ever was."""
+        decoded = sum(slot.decoded or 0 for slot in slots if slot.processing)
+        prefilled = sum(slot.prompt_processed or 0 for slot in slots if slot.processing and not slot.decoded)
+        for ledger, check, counter, running in (
+            (self._generation, self._generation_check, metrics.generation_tokens_total, decoded),
+            (self._prompt, self._prompt_check, metrics.prompt_tokens_total, prefilled),
+        ):
+            ledger.add(check.missing(counter, running, ledger.total))
+
+    def rates(self, now: float) -> tuple[float | None, float | None]:
+        """Decode and prefill tokens per second since the call before."""
+        running = self._before[1].values() if self._before is not None else ()
+        prompting = any(slot.processing and not slot.decoded for slot in running)
+        return self._generation.rate(now), self._prompt.rate(now, hold=prompting)
+
+    def speeds(self, slot: int) -> tuple[float | None, float | None]:
+        """Decode and prefill speed of one slot at the last look."""
+        return self._speeds.get(slot, (None, None))
+
+    def began(self, key: Key) -> float | None:
+        """When the running task was first seen."""
+        return self._began.get(key)
+
+    def _step(self, key: Key, tokens: int | None, at: float) -> float | None:
+        """Prefill speed of a slot: its last batch over the time that took, until the next batch is done."""
+        since, speed = self._steps.get(key, (self._began[key], None))
+        if tokens and at > since:
+            speed = tokens / (at - since)
+            self._steps[key] = (at, speed)
+        return speed
+
+
+def exact(metrics: Metrics | None) -> bool:
+    """Whether the counters can be counted by: they print six digits."""
+    total = metrics.generation_tokens_total if metrics is not None else None
+    return total is not None and total < EXACT
+
+
+def _grown(before: int | None, now: int | None) -> int | None:
+    return max(0, now - (before or 0)) if now is not None else None

@@ -1,0 +1,298 @@
+"""One server over time, with answers and clock in our own hands: counted once, and never below 0."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halotui.collectors.llama_http import HttpKind, HttpProblem
+from halotui.model import Metrics, Props, Server, ServerProcess, ServerState, SlotReading
+from halotui.sampler.clock import Clock
+from halotui.sampler.polling import Poller
+from halotui.sampler.rates import CounterCheck, Ledger
+from halotui.sampler.server import ServerTracker
+
+URL = "http://127.0.0.1:8080"
+
+
+def slot(
+    task: int | None = None, decoded: int | None = None, *, busy: bool = True, **more: Any
+) -> SlotReading:
+    return SlotReading(id=more.pop("id", 0), task=task, decoded=decoded, processing=busy, **more)
+
+
+class FakeHttp:
+    """Answers from attributes; an exception there is raised."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {
+            "health": None,
+            "props": Props(total_slots=1),
+            "slots": (slot(busy=False),),
+            "metrics": Metrics(generation_tokens_total=0, prompt_tokens_total=0, draft_tokens_total=0),
+        }
+        self.asked: list[str] = []
+        self.held = ""  # the endpoint that the gate stands before; all of them
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def __getattr__(self, name: str) -> Any:
+        async def ask() -> Any:
+            self.asked.append(name)
+            if self.held in ("", name):
+                await self.gate.wait()
+            answer = self.answers[name]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return ask
+
+    def works(
+        self, *slots: SlotReading, generated: float = 0, prompt: float = 0, deferred: float = 0
+    ) -> None:
+        self.answers["slots"] = slots
+        self.answers["metrics"] = Metrics(
+            generation_tokens_total=generated,
+            prompt_tokens_total=prompt,
+            draft_tokens_total=0,
+            requests_processing=sum(s.processing for s in slots),
+            requests_deferred=deferred,
+        )
+
+    def refuses(self, kind: HttpKind = HttpKind.REFUSED) -> None:
+        for name in self.answers:
+            self.answers[name] = HttpProblem(kind, "no")
+
+    def props_again(self) -> None:
+        self.answers.update(health=None, props=Props(total_slots=1))
+
+
+class Watch:
+    """A tracker and its hands: ``await tick(seconds)`` gives the next look."""
+
+    def __init__(self, *, may_sleep: bool = False) -> None:
+        self.now = 100.0
+        self.http = FakeHttp()
+        clock = Clock(monotonic=lambda: self.now, wall=lambda: self.now)
+        self.tracker = ServerTracker(URL, Poller(self.http, clock), clock)  # type: ignore[arg-type]
+        if not may_sleep:
+            self.tracker.process = ServerProcess(pid=1, url=URL)
+        self.tokens = 0.0
+        self.prompt = 0.0
+
+    async def tick(self, seconds: float = 1.0, grace: float = 0.2) -> Server:
+        self.now += seconds
+        await self.tracker.gather(grace)
+        seen = self.tracker.fold()
+        self.tokens += (seen.generation_tokens_per_second or 0) * seconds
+        self.prompt += (seen.prompt_tokens_per_second or 0) * seconds
+        assert (seen.generation_tokens_per_second or 0) >= 0
+        return seen
+
+
+async def test_what_runs_when_we_come_is_its_past() -> None:
+    watch = Watch()
+    watch.http.works(slot(7, 900))
+    await watch.tick()
+    watch.http.works(slot(7, 950))
+    seen = await watch.tick()
+    assert seen.generation_tokens_per_second == pytest.approx(50)
+    assert seen.slots[0].generation_tokens_per_second == pytest.approx(50)
+    assert seen.state is ServerState.BUSY and seen.slots_busy == 1
+
+
+async def test_what_ends_between_two_looks_is_told_by_the_counters() -> None:
+    watch = Watch()
+    await watch.tick()
+    watch.http.works(slot(1, 40), prompt=10)
+    await watch.tick(5)
+    watch.http.works(slot(3, 5), generated=160, prompt=30)  # task 1 went on to 100, task 2 had 60
+    await watch.tick()
+    watch.http.works(slot(3, busy=False), generated=170, prompt=30)
+    for _ in range(3):
+        await watch.tick(2)
+    assert watch.tokens == pytest.approx(170)
+    assert watch.prompt == pytest.approx(30)
+
+
+async def test_a_frame_between_two_answers_counts_nothing_twice() -> None:
+    """/metrics knows that the request has ended, /slots has not answered yet."""
+    watch = Watch()
+    await watch.tick()
+    watch.http.works(slot(1, 500))
+    await watch.tick(5)
+    watch.http.works(slot(1, busy=False), generated=500)
+    watch.http.held = "slots"
+    watch.http.gate.clear()
+    await watch.tick(1, grace=0.01)
+    watch.http.gate.set()
+    for _ in range(4):
+        await watch.tick(2)
+    assert watch.tokens == pytest.approx(500)
+
+
+async def test_a_server_that_may_sleep_is_counted_too() -> None:
+    """Nobody looks at its /slots while it rests: short requests show in the counters alone."""
+    watch = Watch(may_sleep=True)
+    watch.http.answers["props"] = Props(total_slots=1, is_sleeping=False)
+    await watch.tick()
+    watch.http.works(slot(1, busy=False), generated=60, prompt=12)
+    for _ in range(4):
+        await watch.tick(2)
+    assert watch.tokens == pytest.approx(60) and watch.prompt == pytest.approx(12)
+    assert watch.http.asked.count("slots") == 1
+
+
+async def test_an_old_build_keeps_a_slots_count_after_its_end() -> None:
+    watch = Watch()
+    await watch.tick()
+    watch.http.works(slot(1, 60, busy=False), generated=60)
+    for _ in range(6):
+        await watch.tick(2)
+    assert watch.tokens == pytest.approx(60)
+
+
+async def test_the_same_task_number_in_another_process_counts_again() -> None:
+    watch = Watch()
+    watch.http.works(slot(0, 0))
+    await watch.tick()
+    watch.http.works(slot(0, 500))
+    await watch.tick()
+    watch.http.refuses()
+    seen = await watch.tick()
+    assert seen.state is ServerState.DOWN and seen.generation_tokens_per_second is None
+    before = watch.tokens
+    watch.http.props_again()
+    watch.http.works(slot(busy=False))
+    await watch.tick()
+    watch.http.works(slot(0, 300))
+    await watch.tick(6)
+    assert watch.tokens - before == pytest.approx(300)
+
+
+async def test_a_restart_that_nobody_saw() -> None:
+    """Its task numbers have gone back: what it did till now is its past, what comes counts."""
+    watch = Watch()
+    watch.http.works(slot(90, 10), generated=5000)
+    await watch.tick()
+    watch.http.works(slot(2, 400))
+    await watch.tick()
+    before = watch.tokens
+    watch.http.works(slot(2, 450))
+    await watch.tick()
+    assert watch.tokens - before == pytest.approx(50)
+
+
+async def test_no_answer_is_waiting_and_then_is_not() -> None:
+    watch = Watch()
+    await watch.tick()
+    watch.http.gate.clear()
+    asked = len(watch.http.asked)
+    states = [await watch.tick(2, grace=0.01) for _ in range(4)]
+    assert [seen.state for seen in states[2:]] == [ServerState.WAITING] * 2
+    assert states[-1].waiting_seconds == pytest.approx(6, abs=2.1)
+    assert states[-1].slots_busy is None and states[-1].generation_tokens_per_second is None
+    assert len(watch.http.asked) == asked + 1  # one request in flight, never a second
+    watch.http.gate.set()
+    assert (await watch.tick()).state is ServerState.IDLE
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [
+        (HttpKind.REFUSED, ServerState.DOWN),
+        (HttpKind.LOADING, ServerState.LOADING),
+        (HttpKind.LOCKED, ServerState.LOCKED),
+        (HttpKind.FAILED, ServerState.FAILED),
+        (HttpKind.ROUTER, ServerState.FAILED),
+    ],
+)
+async def test_states(kind: HttpKind, state: ServerState) -> None:
+    watch = Watch()
+    await watch.tick()
+    watch.http.refuses(kind)
+    seen = await watch.tick(20)
+    assert (seen.state, seen.reason) == (state, "no")
+    assert seen.slots_busy is None and seen.requests_deferred is None
+
+
+async def test_a_wrong_key_is_not_tried_again_and_again() -> None:
+    watch = Watch()
+    watch.http.refuses(HttpKind.LOCKED)
+    for _ in range(20):
+        await watch.tick()
+    assert len(watch.http.asked) <= 3
+
+
+async def test_a_sleeping_server_is_asked_for_props_alone() -> None:
+    watch = Watch(may_sleep=True)
+    watch.http.answers["props"] = Props(total_slots=1, is_sleeping=True)
+    for _ in range(10):
+        seen = await watch.tick()
+    assert seen.state is ServerState.SLEEPING
+    assert set(watch.http.asked) == {"health", "props"}
+
+
+async def test_an_endpoint_that_is_off_is_left_in_peace() -> None:
+    watch = Watch()
+    watch.http.answers["metrics"] = watch.http.answers["slots"] = HttpProblem(HttpKind.OFF, "without it")
+    for _ in range(10):
+        seen = await watch.tick()
+    assert seen.state is ServerState.IDLE and seen.slots_busy is None and seen.requests_deferred is None
+    assert watch.http.asked.count("metrics") <= 2 and watch.http.asked.count("slots") <= 2
+    assert {s.id.partition(" ")[0] for s in watch.tracker.sources()} >= {"/metrics", "/slots"}
+
+
+# --- the ledger
+
+TASKS = st.tuples(st.integers(0, 2), st.integers(0, 4))
+
+
+@given(st.lists(st.tuples(TASKS, st.integers(0, 500))))
+def test_whoever_tells_first_nothing_counts_twice(told: Sequence[tuple[tuple[int, int], int]]) -> None:
+    ledger = Ledger()
+    for key, tokens in told:
+        assert ledger.up_to(key, tokens) >= 0
+    most: dict[tuple[int, int], int] = {}
+    for key, tokens in told:
+        most[key] = max(tokens, most.get(key, 0))
+    assert ledger.total == sum(most.values())
+
+
+@given(st.lists(st.tuples(TASKS, st.integers(0, 500), st.floats(0.1, 10)), min_size=1))
+def test_rates_times_seconds_are_the_total(steps: Sequence[tuple[tuple[int, int], int, float]]) -> None:
+    ledger, now, sum_ = Ledger(), 0.0, 0.0
+    ledger.rate(now)
+    for key, tokens, seconds in steps:
+        ledger.up_to(key, tokens)
+        now += seconds
+        sum_ += (ledger.rate(now) or 0.0) * seconds
+    assert sum_ == pytest.approx(ledger.total)
+
+
+def test_marked_tokens_are_not_counted() -> None:
+    ledger = Ledger()
+    ledger.mark((0, 1), 100)
+    assert ledger.up_to((0, 1), 90) == 0 and ledger.up_to((0, 1), 130) == 30
+    assert ledger.rate(1.0) is None and ledger.rate(1.0) is None  # no time, no rate
+
+
+def test_marks_do_not_grow_without_bound() -> None:
+    ledger = Ledger()
+    for task in range(5000):
+        ledger.up_to((0, task), 1)
+    assert ledger.total == 5000 and len(ledger._marks) <= 512
+
+
+def test_a_coarse_counter_is_not_believed() -> None:
+    check = CounterCheck()
+    assert check.missing(10.0, 0, 0.0) == 0
+    assert check.missing(40.0, 5, 0.0) == 35
+    assert check.missing(1_000_010.0, 0, 35.0) == 0
+    assert check.missing(None, 0, 35.0) == 0
