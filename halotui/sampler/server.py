@@ -49,7 +49,6 @@ class ServerTracker:
         self._metrics_before: Metrics | None = None
         self._recent: deque[Request] = deque(maxlen=RECENT)
         self._last_of_slot: dict[int, Request] = {}
-        self._rates: tuple[float | None, float | None] = (None, None)
 
     async def gather(self, grace: float) -> None:
         """Ask the log and the server; what takes longer than ``grace`` seconds goes on by itself."""
@@ -94,10 +93,9 @@ class ServerTracker:
         if speculative:
             finished = tuple(map(_drafted_nothing, finished))
         looked = self._count(finished)
-        if looked or state is ServerState.IDLE:
-            self._rates = self._throughput.rates(now)
-        if not up or poller.slots is None:
-            self._rates = (None, None)
+        rates: tuple[float | None, float | None] = (None, None)
+        if up and poller.slots is not None and (looked or state is ServerState.IDLE):
+            rates = self._throughput.rates(now)
         if self._metric_looks < poller.metric_looks and not self._has_log:
             finished = (*finished, *self._from_counters())
         self._metric_looks = poller.metric_looks
@@ -129,8 +127,8 @@ class ServerTracker:
             speculative=speculative,
             spec_type=asked.spec_type,
             requests_deferred=int(deferred) if deferred is not None and up else None,
-            generation_tokens_per_second=self._rates[0],
-            prompt_tokens_per_second=self._rates[1],
+            generation_tokens_per_second=rates[0],
+            prompt_tokens_per_second=rates[1],
             last_generation_tokens_per_second=last.generation_tokens_per_second if last else None,
             last_prompt_tokens_per_second=last.prompt_tokens_per_second if last else None,
             draft_acceptance_ratio=accepted,

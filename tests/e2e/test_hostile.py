@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,7 @@ EVERYTHING = "".join(PAYLOADS)
 WIDE = "漢字テスト한국어👩‍👩‍👧‍👦🇩🇪e\u0301\u0301\u0301ａ"
 # Of what we print, only these may begin with an escape: our own modes, colours and cursor moves.
 FORBIDDEN = re.compile(
-    rb"\x1b\](?!22;|11;|10;)|\x1bP|\x1b_|\x1b\^|\x1bX|\x1bc|\x1b#8|\x1b\(0|\x1b\[41;5m|\x1b\[c|\xc2[\x80-\x9f]|\x07|\x0e"
+    rb"\x1b\]|\x1bP|\x1b_|\x1b\^|\x1bX|\x1bc|\x1b#8|\x1b\(0|\x1b\[41;5m|\x1b\[c|\xc2[\x80-\x9f]|\x07|\x0e"
 )
 CONTROL = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
@@ -79,7 +80,7 @@ def check_text(text: str) -> None:
     """Nothing but what can be seen, and newlines."""
     bad = {repr(c) for c in text if c != "\n" and unicodedata.category(c) in CONTROL}
     assert not bad
-    assert "model" in text and "name" in text  # what is harmless has come through
+    assert "model" in text and "ame漢字" in text  # what is harmless has come through (the n ended an escape)
 
 
 @pytest.mark.parametrize("args", [["--once"], ["--json"], ["stream", "-n", "3", "-i", "0.25"]])
@@ -128,18 +129,8 @@ def test_a_terminal_is_left_alone(evil: tuple[FakeServer, Path], width: int, hei
         screen.wait_for("idle")
         screen.wait_for("raw C1")
         screen.read(0.5)
-        for keys in (
-            ["2"],
-            ["3"],
-            ["1"],
-            ["tab", "e"],
-            ["esc"],
-            ["?"],
-            ["esc"],
-            ["/", *"x", "enter"],
-            ["esc"],
-        ):
-            screen.press(*keys)
+        for keys in ("2", "3", "1", ("tab", "e"), "esc", "?", "esc", ("/", "x", "enter"), "esc"):
+            screen.press(*([keys] if isinstance(keys, str) else keys))
             screen.read(0.3)
             harmless(screen)
         screen.press("q")
@@ -148,7 +139,7 @@ def test_a_terminal_is_left_alone(evil: tuple[FakeServer, Path], width: int, hei
 
 
 def harmless(screen: Terminal, ended: bool = False) -> None:
-    raw = bytes(screen.raw)
+    raw = re.sub(rb"\x1b\]22;\w+\x07", b"", bytes(screen.raw))  # Textual's own: the mouse pointer's shape
     found = FORBIDDEN.search(raw)
     assert not found, raw[max(0, found.start() - 40) : found.end() + 40]
     for marked in re.finditer(rb"[\x1b\x9b\x9d][^m]{0,12}" + MARK.encode(), raw):
@@ -164,13 +155,13 @@ def harmless(screen: Terminal, ended: bool = False) -> None:
 def test_wide_letters_shift_nothing(evil: tuple[FakeServer, Path]) -> None:
     """Beside and below wide letters every edge stands where it stands without them."""
     fake, log = evil
-    log.write_text("plain\n")
+    log.write_text("plain\nEND\n")
     fake.answers["/props"] = (200, {"total_slots": 1, "model_alias": "plain", "build_info": "b1"})
 
     def edges() -> list[str]:
         with Terminal(*watched(evil)) as screen:
             screen.wait_for("idle")
-            screen.wait_for("plain") if "plain" in log.read_text() else screen.wait_for("END")
+            screen.wait_for("END")
             screen.read(0.5)
             return [row for row in screen.rows if row.startswith("─")]
 
@@ -178,14 +169,10 @@ def test_wide_letters_shift_nothing(evil: tuple[FakeServer, Path]) -> None:
     log.write_text("\n".join(WIDE * n + " END" for n in range(1, 12)) + "\n" + WIDE * 20 + "\nEND\n")
     fake.answers["/props"] = (200, {"total_slots": 1, "model_alias": WIDE, "build_info": WIDE})
     assert edges() == before
-    assert os.get_terminal_size  # the width of the grid is the terminal's own
 
 
 def test_a_process_that_lies_about_its_name(evil: tuple[FakeServer, Path], tmp_path: Path) -> None:
     """Its command line is hostile: in the JSON it is plain text."""
-    import subprocess
-    import sys
-
     code = (
         "import ctypes,sys,time; ctypes.CDLL(None).prctl(15, b'llama-server\\x1b]0'); "
         "print('up', flush=True); time.sleep(30)"
