@@ -55,9 +55,12 @@ def main(argv: Sequence[str]) -> int:
         return exits.USAGE
     except KeyboardInterrupt:
         return exits.INTERRUPTED
-    except BrokenPipeError:  # the reader has gone: nothing more to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return exits.OK
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer has nowhere to go
+        if isinstance(error, BrokenPipeError):  # the reader has gone: nothing more to say
+            return exits.OK
+        print(f"halotui: {error.strerror or error}", file=sys.stderr)
+        return exits.FAILURE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,6 +105,8 @@ async def _run(args: argparse.Namespace) -> int:
     said = vars(args)
     one_shot = said.get("once") or said.get("json")
     opener = _demo_opener(args, settings) if said.get("command") == "demo" else _opener(args, settings)
+    if said.get("count", 1) < 1:
+        raise UsageError("--count: at least 1")
     if said.get("command") == "stream":
         return await _stream(opener, said.get("count"))
     if one_shot or not (sys.stdout.isatty() and (sys.stdin.isatty() or said.get("log") == "-")):
@@ -144,6 +149,8 @@ def _url(text: str) -> str:
     """``host:port`` is enough; no path, no query, no trailing slash."""
     from urllib.parse import urlsplit
 
+    from halotui.safe import clean
+
     url = text if "://" in text or text.startswith("unix:") else f"http://{text}"
     try:
         parts = urlsplit(url)
@@ -152,8 +159,10 @@ def _url(text: str) -> str:
         )
     except ValueError:
         good = False
-    if not good or "@" in url:
-        raise UsageError(f"--url: '{text}' is not a URL like http://127.0.0.1:8080")
+    if "@" in url:
+        raise UsageError("--url: no user or password in a URL; name a variable: --api-key-env")
+    if not good or clean(url) != url:
+        raise UsageError(f"--url: '{clean(text)}' is not a URL like http://127.0.0.1:8080")
     return url.partition("?")[0].rstrip("/")
 
 

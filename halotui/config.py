@@ -66,7 +66,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
         raise ConfigError(f"environment or {file}: {error}") from None
     for key in settings.keys:
         if key not in IDS:
-            raise ConfigError(f"{file}: keys.{key}: no such key; there are {', '.join(sorted(IDS))}")
+            line = _line_of(f"`{key}`", file.read_text())
+            raise ConfigError(f"{file}:{line}: keys.{key}: no such key; there are {', '.join(sorted(IDS))}")
     return settings
 
 

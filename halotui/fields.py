@@ -269,6 +269,15 @@ FIELDS: tuple[Field, ...] = (
         _LOG + " (newer builds print it from -lv 4 on)",
     ),
     Field("server", "log_path", "log", "text", "The log that is followed.", _ARGV + ", or --log"),
+    Field(
+        "server",
+        "waiting_seconds",
+        "waiting",
+        "seconds",
+        "How long the request in flight has had no answer. Builds before August 2026 answer only between two "
+        "prompt batches.",
+        "our own clock",
+    ),
     # --- slot
     Field("slot", "id", "slot", "count", "The slot's number.", _SLOTS),
     Field("slot", "phase", "phase", "text", "idle, prompt (prefill) or decode.", _SLOTS),
@@ -336,6 +345,25 @@ FIELDS: tuple[Field, ...] = (
         "Time since the task was first seen: late by up to one poll.",
         _SLOTS,
     ),
+    Field(
+        "slot",
+        "prompt_tokens_per_second",
+        "prefill",
+        "tokens/s",
+        "Prompt tokens this slot computed per second in its last batch.",
+        _SLOTS + " (builds from b10068 on)",
+        "Δn_prompt_tokens_processed ÷ time since the batch before",
+    ),
+    Field(
+        "slot",
+        "prompt_cached_tokens",
+        "cached",
+        "tokens",
+        "Prompt tokens reused from the slot's cache: they cost no time.",
+        _SLOTS + " (builds from b10068 on)",
+    ),
+    Field("slot", "remaining_tokens", "left", "tokens", "Tokens the request may still generate.", _SLOTS),
+    Field("slot", "context_tokens", "ctx limit", "tokens", "Context of this slot.", _SLOTS),
 )
 
 BY_ID: dict[str, Field] = {field.id: field for field in FIELDS}

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-import httpx
 from msgspec.structs import replace
 
 from halotui.collectors.llama_http import LlamaHttp
@@ -69,7 +68,7 @@ class Scene:
             SceneHost(root, None if bare else self.script.argv),
             Options(gpu_source="sysfs", interval=self.interval),
             Clock(monotonic=lambda: UPTIME + self._now, wall=lambda: START + self._now),
-            lambda url, key: LlamaHttp(url, key, transport=Wire(self)),
+            lambda url, key: LlamaHttp(url, key, wire=SceneWire(self)),
         )
         self._feed = LiveFeed(self._sampler)
         self.history = self._feed.history
@@ -132,17 +131,19 @@ class SceneHost(LocalHost):
         return self._processes
 
 
-class Wire(httpx.AsyncBaseTransport):
+class SceneWire:
     """HTTP without a network: the script answers at once, or never."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def get(self, path: str) -> tuple[int, bytes]:
         if self._scene.hung:
             await asyncio.Event().wait()
-        body = self._scene.script.answer(request.url.path).encode()
-        return httpx.Response(200, stream=httpx.ByteStream(body))
+        return 200, self._scene.script.answer(path).encode()
+
+    async def aclose(self) -> None:
+        return
 
 
 def _settled(frame: Frame) -> Frame:

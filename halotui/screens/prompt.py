@@ -15,7 +15,7 @@ class Prompt(ModalScreen[str | None]):
     BINDINGS: ClassVar = [("escape", "cancel", "Back")]
     DEFAULT_CSS = """
     Prompt { align: left bottom; background: transparent; }
-    Prompt Input { width: 100%; border: none; height: 1; background: $surface; }
+    Prompt Input { width: 100%; background: $surface; }
     """
 
     def __init__(self, placeholder: str, value: str = "") -> None:
@@ -24,7 +24,7 @@ class Prompt(ModalScreen[str | None]):
         self._value = value
 
     def compose(self) -> ComposeResult:
-        yield Input(self._value, placeholder=self._placeholder)
+        yield Input(self._value, placeholder=self._placeholder, compact=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self.dismiss(event.value)

@@ -10,17 +10,17 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from halotui.collectors.http_tls import HttpxWire
 from halotui.collectors.llama_http import (
     HttpKind,
     HttpProblem,
@@ -29,6 +29,7 @@ from halotui.collectors.llama_http import (
     parse_props,
     parse_slots,
 )
+from raw_server import answer, answering, raw
 
 QUESTIONS = ("health", "props", "slots", "metrics")
 UNSUPPORTED = '{"error":{"code":501,"message":"This server does not support metrics endpoint.","type":"x"}}'
@@ -209,57 +210,6 @@ async def test_our_metrics_are_prometheus_clients(server: Any) -> None:
 
 # What only a socket of our own will say
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def raw(
-    handler: Handler, unix: Path | None = None, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[str]:
-    connections: set[asyncio.Task[Any]] = set()
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        connections.add(task)
-        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await handler(reader, writer)
-        writer.close()
-        with suppress(ConnectionError, ssl.SSLError):
-            await writer.wait_closed()
-
-    listener = await (
-        asyncio.start_unix_server(handle, unix)
-        if unix
-        else asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
-    )
-    port = 0 if unix else listener.sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        listener.close()
-        for connection in connections:
-            connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
-
-
-def answer(status: int, body: str | bytes, *headers: str) -> bytes:
-    content = body.encode() if isinstance(body, str) else body
-    lines = (f"HTTP/1.1 {status} X", f"Content-Length: {len(content)}", *headers, "", "")
-    return "\r\n".join(lines).encode() + content
-
-
-@asynccontextmanager
-async def answering(
-    status: int, body: str | bytes, *headers: str, unix: Path | None = None, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[str]:
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.readuntil(b"\r\n\r\n"):
-            writer.write(answer(status, body, *headers))
-
-    async with raw(handler, unix, tls) as url:
-        yield url
-
 
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
@@ -407,12 +357,16 @@ async def test_a_certificate_is_checked_unless_it_is_our_own_box(tls: ssl.SSLCon
     async with answering(200, "[]", tls=tls) as url:
         url = url.replace("http:", "https:")
         assert await ask(url, "slots") == ()
-        strict = httpx.AsyncHTTPTransport(verify=True)
-        assert await kinds(url, transport=strict) == {HttpKind.FAILED}
+        assert await kinds(url, wire=HttpxWire(url, verify=True)) == {HttpKind.FAILED}
 
 
 @pytest.mark.parametrize(
-    "url", ["", "x", "http://", "ftp://h", "http://h:99999", "http://h:0", "unix:\ud800"]
+    "url",
+    [
+        *("", "x", "http://", "ftp://h", "http://h:99999", "http://h:0", "http://h:x", "unix:\ud800"),
+        *("http://a b/", "http://a..\u00e9/", "http://u:secret@h/", "http://[::g]/", "http://h/\ud800"),
+        *("https://", "https://h:0", "https://a b/"),
+    ],
 )
 async def test_not_a_url(url: str) -> None:
     assert await kinds(url) == {HttpKind.FAILED}
@@ -421,7 +375,8 @@ async def test_not_a_url(url: str) -> None:
 async def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    assert await kinds(f"http://127.0.0.1:{port}") == {HttpKind.REFUSED}
+    for host in ("http://127.0.0.1", "http://localhost", "https://127.0.0.1"):
+        assert await kinds(f"{host}:{port}") == {HttpKind.REFUSED}
 
 
 # Formats of other builds

@@ -1,0 +1,224 @@
+"""GET over one kept connection, plain HTTP on TCP or a unix socket.
+
+httpx takes 1.1 ms of CPU for what takes 0.1 here, once a second and for ever: it is left to https.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Protocol, cast
+
+from halotui.collectors.http_answer import Answer, Broken
+from halotui.safe import clean
+
+CONNECT_SECONDS = 3.0  # for the name and all of its addresses
+ANSWER_SECONDS = 600.0  # older builds answer between two prompt batches only, and one can take minutes
+
+
+class Unreached(Exception):
+    """There is no connection. ``reason`` is safe to show: the kernel's words."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Wire(Protocol):
+    """The way to one server. One request is in flight at a time, the others wait."""
+
+    async def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body. Raises Unreached or Broken. No redirects; to cancel closes the connection."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection, after the answer that is awaited."""
+        ...
+
+
+class StreamWire:
+    """``address``: host and port, or the path of a unix socket. ``prefix``: goes before each path.
+
+    Takes text that is fit for a request, and keeps the ``headers`` to itself.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int] | bytes,
+        prefix: str = "",
+        headers: Mapping[bytes, bytes] | None = None,
+        *,
+        connect_seconds: float = CONNECT_SECONDS,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        lines = {b"Host": _host_header(address), **(headers or {})}
+        self._head = b"".join(b"%b: %b\r\n" % line for line in lines.items())
+        self._address = address
+        self._prefix = prefix
+        self._connect_seconds = connect_seconds
+        self._answer_seconds = answer_seconds
+        self._turn = asyncio.Lock()
+        self._connection: _Connection | None = None
+        self._closed = False
+
+    async def get(self, path: str) -> tuple[int, bytes]:
+        request = b"GET %b HTTP/1.1\r\n%b\r\n" % ((self._prefix + path).encode(), self._head)
+        async with self._turn:
+            if self._connection is not None and self._connection.free:
+                try:
+                    return await self._ask(self._connection, request)
+                except _Unheard:  # it is closed after 5 s of silence or 100 requests: once more, on a new one
+                    pass
+            self._connection = None
+            self._connection = await self._connect()
+            return await self._ask(self._connection, request)
+
+    async def aclose(self) -> None:
+        self._closed = True
+        if self._connection is not None and self._connection.free:
+            self._connection.close()
+            await asyncio.sleep(0)  # the loop closes the socket in its next round
+
+    async def _ask(self, connection: _Connection, request: bytes) -> tuple[int, bytes]:
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                answer = await connection.ask(request)
+        except TimeoutError:
+            raise Broken(f"no answer in {self._answer_seconds:g} s") from None
+        finally:
+            if self._closed or not connection.free:  # a late answer would be taken for the next one's
+                connection.close()
+        return answer.status, answer.body
+
+    async def _connect(self) -> _Connection:
+        """Each address gets an equal share of the time: a dead one must not hide a live one."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._connect_seconds
+        trouble = OSError("no address")
+        try:
+            async with asyncio.timeout_at(deadline):
+                addresses = await self._addresses()
+        except OSError as error:
+            addresses, trouble = [], error
+        for tried, address in enumerate(addresses):
+            try:
+                async with asyncio.timeout((deadline - loop.time()) / (len(addresses) - tried)):
+                    return await _open(address)
+            except OSError as error:
+                trouble = error
+        raise Unreached(words(trouble))
+
+    async def _addresses(self) -> list[tuple[str, int] | bytes]:
+        """A name's are looked up, in a thread."""
+        if isinstance(self._address, bytes) or _numeric(self._address[0]):
+            return [self._address]
+        host, port = self._address
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM)
+        return [(str(address[0]), port) for *_, address in found]
+
+
+class _Unheard(Broken):
+    """The connection was closed before any byte of an answer."""
+
+
+class _Connection(asyncio.Protocol):
+    """``free``: it can be asked."""
+
+    _transport: asyncio.Transport
+    _answer: Answer | None = None  # the one that is awaited
+    _waiter: asyncio.Future[Answer]
+
+    @property
+    def free(self) -> bool:
+        return self._answer is None and not self._transport.is_closing()
+
+    def close(self) -> None:
+        self._transport.abort()
+
+    async def ask(self, request: bytes) -> Answer:
+        """Raises Broken."""
+        if not self.free:  # it was closed as soon as it was made
+            raise _Unheard("closed without an answer")
+        self._answer = Answer()
+        self._waiter = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._waiter
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        answer = self._answer
+        if answer is None:  # nobody asked
+            return self.close()
+        try:
+            answer.feed(data)
+        except Broken as broken:
+            return self._fail(broken)
+        if answer.done:
+            self._finish(answer)
+        return None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        answer = self._answer
+        if answer is None:
+            return
+        if not answer.begun:
+            self._fail(_Unheard("closed without an answer"))
+        elif error is not None:
+            self._fail(Broken(words(error) if isinstance(error, OSError) else "closed"))
+        else:
+            try:
+                answer.end()
+            except Broken as broken:
+                self._fail(broken)
+            else:
+                self._finish(answer)
+
+    def _finish(self, answer: Answer) -> None:
+        self._answer = None
+        if not answer.keeps:
+            self.close()
+        if not self._waiter.done():  # cancelled
+            self._waiter.set_result(answer)
+
+    def _fail(self, broken: Broken) -> None:
+        self._answer = None
+        self.close()
+        if not self._waiter.done():
+            self._waiter.set_exception(broken)
+
+
+def words(error: OSError) -> str:
+    """The kernel's; asyncio's time-out has none of its own."""
+    if error.errno is None:
+        return clean(str(error)) or os.strerror(errno.ETIMEDOUT)
+    return os.strerror(error.errno) if error.errno > 0 else clean(error.strerror or "no address")
+
+
+async def _open(address: tuple[str, int] | bytes) -> _Connection:
+    loop = asyncio.get_running_loop()
+    if isinstance(address, bytes):
+        return (await loop.create_unix_connection(_Connection, os.fsdecode(address)))[1]
+    return (await loop.create_connection(_Connection, *address))[1]
+
+
+def _numeric(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _host_header(address: tuple[str, int] | bytes) -> bytes:
+    """A zone (``%eth0``) is our own affair."""
+    if isinstance(address, bytes):
+        return b"localhost"
+    host, port = address[0].partition("%")[0], address[1]
+    return (f"[{host}]" if ":" in host else host).encode() + (b":%d" % port if port != 80 else b"")
