@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -55,7 +55,8 @@ class HalotuiApp(App[int]):
         *,
         label: str = "",
         theme: str = DEFAULT,
-        user_themes: Path | None = None,
+        themes: dict[str, Theme] | None = None,
+        troubles: Sequence[str] = (),
         state_dir: Path | None = None,
         keys: Mapping[str, str] | None = None,
     ) -> None:
@@ -65,8 +66,8 @@ class HalotuiApp(App[int]):
         self._feed: Feed | None = None
         self.failure: Exception | None = None
         self._state_dir = state_dir or Path.cwd()
-        self._themes, self._troubles = load_all(user_themes)
-        self._theme_name = theme if theme in self._themes else DEFAULT
+        self._themes, self._troubles = themes or load_all()[0], troubles
+        self._theme_name = theme
         self._view_name = "cockpit"
         self.view = View(label=label)
         self.canvas = Canvas(self._layout, styles(self._themes[self._theme_name], self._color))

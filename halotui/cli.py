@@ -51,16 +51,22 @@ def main(argv: Sequence[str]) -> int:
     try:
         return asyncio.run(_run(args))
     except UsageError as error:
-        print(f"halotui: {error}", file=sys.stderr)
-        return exits.USAGE
+        return _complain(error, exits.USAGE)
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer has nowhere to go
         if isinstance(error, BrokenPipeError):  # the reader has gone: nothing more to say
             return exits.OK
-        print(f"halotui: {error.strerror or error}", file=sys.stderr)
-        return exits.FAILURE
+        return _complain(error.strerror or error, exits.FAILURE)
+
+
+def _complain(what: object, code: int) -> int:
+    """One harmless line on stderr, and the exit code."""
+    from halotui.safe import clean
+
+    print(f"halotui: {clean(str(what))}", file=sys.stderr)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -162,7 +168,7 @@ def _url(text: str) -> str:
     if "@" in url:
         raise UsageError("--url: no user or password in a URL; name a variable: --api-key-env")
     if not good or clean(url) != url:
-        raise UsageError(f"--url: '{clean(text)}' is not a URL like http://127.0.0.1:8080")
+        raise UsageError(f"--url: '{text}' is not a URL like http://127.0.0.1:8080")
     return url.partition("?")[0].rstrip("/")
 
 
@@ -293,12 +299,17 @@ async def _screen(opener: Opener, settings: Settings, label: str) -> int:
     gc.disable()  # until the first frames are drawn: a start makes little garbage
     from halotui import config
     from halotui.app import HalotuiApp
+    from halotui.themes import load_all
 
+    themes, troubles = load_all(config.config_dir() / "themes")
+    if settings.theme not in themes:
+        raise UsageError(f"theme: there is no '{settings.theme}', but {', '.join(themes)}")
     app = HalotuiApp(
         lambda: opener(False),
         label=label,
         theme=settings.theme,
-        user_themes=config.config_dir() / "themes",
+        themes=themes,
+        troubles=troubles,
         state_dir=config.state_dir(),
         keys=settings.keys,
     )
