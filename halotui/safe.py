@@ -20,16 +20,16 @@ LONGEST = 2000
 def clean(raw: bytes | str, longest: int = LONGEST) -> str:
     """One line of harmless text: no control, escape, bidi or invisible characters, at most ``longest``.
 
-    A tab becomes a space, a broken byte U+FFFD; other harmful characters go. Printable ASCII, the
+    Tabs and odd spaces become a space, a broken byte U+FFFD; other harmful characters go. Printable ASCII, the
     common case, is returned as it came.
     """
     text = raw[: longest * 4].decode("utf-8", "replace") if isinstance(raw, bytes) else raw[: longest * 4]
     if _PLAIN.match(text):
         return text[:longest]
     text = _ESCAPE.sub("", text).expandtabs(1)
-    kept = (c for c in text if (c.isascii() and c.isprintable()) or (not c.isascii() and _visible(c)))
-    return "".join(kept)[:longest]
+    return "".join(map(_harmless, text))[:longest]
 
 
-def _visible(char: str) -> bool:
-    return unicodedata.category(char) not in _HARMFUL
+def _harmless(char: str) -> str:
+    kind = unicodedata.category(char)
+    return " " if kind == "Zs" else "" if kind in _HARMFUL else char

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 import psutil
@@ -18,8 +20,8 @@ def read(host: Host) -> Memory:
     it is ordinary memory that belongs to no process. Raises Unavailable when /proc/meminfo is missing,
     refused or garbled; swap is None where only that cannot be told.
     """
-    psutil.PROCFS_PATH = str(host.procfs)
-    with warnings.catch_warnings():  # psutil tells of missing lines on stderr, which belongs to the screen
+    # psutil tells of missing lines on stderr, which belongs to the screen
+    with _procfs(str(host.procfs)), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             now = psutil.virtual_memory()
@@ -47,6 +49,16 @@ def read(host: Host) -> Memory:
     if not memory.total_bytes or not all(0 <= count < 2**63 for count in counts):
         raise _garbled(host)
     return memory
+
+
+@contextmanager
+def _procfs(path: str) -> Iterator[None]:
+    """psutil's root is a global of the process: set for this reading alone."""
+    before, psutil.PROCFS_PATH = psutil.PROCFS_PATH, path
+    try:
+        yield
+    finally:
+        psutil.PROCFS_PATH = before
 
 
 def _garbled(host: Host) -> Unavailable:
