@@ -20,8 +20,8 @@ LONGEST = 2000
 def clean(raw: bytes | str, longest: int = LONGEST) -> str:
     """One line of harmless text: no control, escape, bidi or invisible characters, at most ``longest``.
 
-    Tabs and odd spaces become a space, a broken byte U+FFFD; other harmful characters go. Printable ASCII, the
-    common case, is returned as it came.
+    Tabs and odd spaces become a space, a broken byte U+FFFD; other harmful characters go. Printable
+    ASCII, the common case, is returned as it came.
     """
     text = raw[: longest * 4].decode("utf-8", "replace") if isinstance(raw, bytes) else raw[: longest * 4]
     if _PLAIN.match(text):
