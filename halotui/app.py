@@ -19,9 +19,6 @@ from textual.theme import Theme as TextualTheme
 from halotui import fields
 from halotui.keymap import KEYS
 from halotui.screens.driver import QuietDriver
-from halotui.screens.explain import Explain, explain, finding_text
-from halotui.screens.help import help_text
-from halotui.screens.prompt import Prompt
 from halotui.themes import DEFAULT, Theme, load_all
 from halotui.widgets import footer, header, log_pane, sources_pane
 from halotui.widgets.canvas import Canvas
@@ -148,10 +145,17 @@ class HalotuiApp(App[int]):
 
         return run
 
+    # Pop-ups are imported on their key: 15 ms that the first paint need not wait for.
+
     def action_help(self) -> None:
+        from halotui.screens.explain import Explain
+        from halotui.screens.help import help_text
+
         self.push_screen(Explain(help_text()))
 
     def action_explain(self) -> None:
+        from halotui.screens.explain import Explain, explain, finding_text
+
         ref = self.canvas.cursor
         findings = self.view.frame.findings if self.view.frame is not None else ()
         if ref is not None:
@@ -211,6 +215,8 @@ class HalotuiApp(App[int]):
         self.canvas.repaint()
 
     def action_filter(self) -> None:
+        from halotui.screens.prompt import Prompt
+
         def use(text: str | None) -> None:
             if text is not None:
                 self.view.filter, self.view.scroll = text.strip(), 0
@@ -224,6 +230,8 @@ class HalotuiApp(App[int]):
         self.notify(f"copied: {text[:60]}", timeout=2)
 
     def _under_cursor(self) -> str:
+        from halotui.screens.explain import explain
+
         ref = self.canvas.cursor
         if ref is None:
             findings = self.view.frame.findings if self.view.frame is not None else ()

@@ -245,7 +245,7 @@ FIELDS: tuple[Field, ...] = (
         "Share of the drafted tokens that the model accepted, over the last requests. It can stand at 100 % "
         "while drafting has all but stopped: read it together with the coverage.",
         _LOG + ", by task; else the draft counters of /metrics",
-        "Σ accepted ÷ Σ drafted, last 4 finished requests",
+        "Σ accepted ÷ Σ drafted, last 4 finished requests; without a log, at first all there were",
         chart=True,
     ),
     Field(
@@ -256,7 +256,7 @@ FIELDS: tuple[Field, ...] = (
         "Tokens drafted for each token generated, over the last requests. 0 means that speculation is on "
         "and does nothing.",
         _LOG + ", by task; else the draft counters of /metrics",
-        "Σ drafted ÷ Σ generated, last 4 finished requests",
+        "Σ drafted ÷ Σ generated, last 4 finished requests; without a log, at first all there were",
         chart=True,
     ),
     Field("server", "slot_context_tokens", "context", "tokens", "Context of one slot.", _SLOTS),

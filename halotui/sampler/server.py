@@ -48,6 +48,7 @@ class ServerTracker:
         self._metric_looks = 0
         self._metrics_before: Metrics | None = None
         self._recent: deque[Request] = deque(maxlen=RECENT)
+        self._since_start: tuple[Request, ...] = ()  # all that ended before we looked, by the counters
         self._last_of_slot: dict[int, Request] = {}
 
     async def gather(self, grace: float) -> None:
@@ -104,7 +105,8 @@ class ServerTracker:
         asked = process or _UNSEEN
         props = poller.props
         last = self._recent[-1] if self._recent else None
-        accepted, coverage = draft_ratios(self._recent) if speculative is not False else (None, None)
+        drafts = self._recent or self._since_start
+        accepted, coverage = draft_ratios(drafts) if speculative is not False else (None, None)
         deferred = poller.metrics.requests_deferred if poller.metrics is not None else None
         return Server(
             url=self.url,
@@ -179,6 +181,7 @@ class ServerTracker:
         self._epoch, self._looks = self._poller.epoch, self._poller.looks
         self._throughput, self._metrics_before = Throughput(), None
         self._recent.clear()
+        self._since_start = ()
         self._last_of_slot.clear()
 
     def _count(self, finished: Iterable[Request]) -> bool:
@@ -225,12 +228,19 @@ class ServerTracker:
             elapsed_seconds=_age(now, self._throughput.began(key)),
         )
 
-    def _from_counters(self) -> Iterable[Request]:
+    def _from_counters(self) -> tuple[Request, ...]:
         """What ended between two looks at /metrics, summed: its slots are unknown."""
         before, self._metrics_before = self._metrics_before, self._poller.metrics
         now = self._poller.metrics
-        if before is None or now is None or now.draft_tokens_total is None:
+        if now is None or now.draft_tokens_total is None:
             return ()
+        ended = self._between(before or Metrics(), now)
+        if before is None:  # ended before we looked: nothing to report, and better than no figure
+            self._since_start = ended
+            return ()
+        return ended
+
+    def _between(self, before: Metrics, now: Metrics) -> tuple[Request, ...]:
         generated, drafted, accepted = (
             (getattr(now, key) or 0.0) - (getattr(before, key) or 0.0)
             for key in ("generation_tokens_total", "draft_tokens_total", "draft_accepted_total")
