@@ -15,8 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from halotui.demo.model import TINY, write_preset
+
+# A shared machine may be slow: that is no fault. CI plays the same examples each time; here they vary.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 OLD_WHEEL = "2026.4.8672.1"  # llama.cpp b8672: unprefixed log, -md alone drafts, no draft counters
 LISTENING = re.compile(r"listening on http://[^:\s]+:(\d+)")
