@@ -37,7 +37,7 @@ bench: $(VENV)/.dev
 
 # Wants rsvg-convert and fonts for the PNGs: apt install librsvg2-bin fonts-firacode fonts-dejavu-core
 screenshots: $(VENV)/.dev
-	$(BIN)/python -m halotui.screens.shots $(ARGS)
+	$(BIN)/python -m halotui.shots $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -136,7 +136,7 @@ class HalotuiApp(App[int]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every key stands in the palette too."""
-        for key in KEYS:
+        for key in (key for key in KEYS if key.id != "palette"):
             yield SystemCommand(key.name, f"{key.tooltip} ({key.shown})", self._runner(key.action))
 
     def _runner(self, action: str) -> Callable[[], Awaitable[None]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halotui import __version__, exits
+from halotui.demo import FAULTS
 
 if TYPE_CHECKING:
     from halotui.config import Settings
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from halotui.model import Frame
 
 GPU_SOURCES = ("auto", "sysfs", "amdgpu_top", "amdsmi")
-FAULTS = ("np-slots", "spec-decay", "gtt-pressure", "hang")
 ANSWER_SECONDS = 2.0  # what a one-shot look waits for answers
 
 EXAMPLES = """\

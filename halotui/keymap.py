@@ -39,6 +39,7 @@ KEYS: tuple[Key, ...] = (
     Key("up", "up,k", "move(0, -1)", "Up", "Move the cursor (hjkl too).", "↑"),
     Key("right", "right,l", "move(1, 0)", "Right", "Move the cursor (hjkl too).", "→"),
     Key("clear", "escape", "clear", "Clear", "Put the cursor and the filter away.", "esc"),
+    Key("palette", "ctrl+p", "command_palette", "Palette", "Every command by its name.", "ctrl+p"),
     Key("freeze", "space", "freeze", "Freeze", "Hold the picture still; measuring goes on.", "space"),
     Key("faster", "plus,equals_sign", "pace(-1)", "Shorter interval", "Measure more or less often.", "+"),
     Key("slower", "minus", "pace(1)", "Longer interval", "Measure more or less often.", "-"),

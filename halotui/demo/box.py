@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-FAULTS = ("np-slots", "spec-decay", "gtt-pressure", "hang")
+from halotui.demo import FAULTS
+
 SLOTS = 2
 SECONDS = 30 * 60.0  # of traffic; then the box is idle
 START_SECONDS = 30.0

@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from halotui.collectors.llama_http import LlamaHttp
+from halotui.demo import FAULTS
 from halotui.demo.script import DIRECTORY, LOG, Script
 from halotui.demo.tree import KV_BYTES_PER_TOKEN, MODEL_BYTES, Load, Tree, scratch
 from halotui.feed import LiveFeed
@@ -23,7 +24,6 @@ from halotui.model import Frame
 from halotui.sampler.clock import Clock
 from halotui.sampler.core import Options, Sampler
 
-FAULTS = ("np-slots", "spec-decay", "gtt-pressure", "hang")
 HOST = "strix"
 START = 1795171320.0  # Unix seconds of the first frame: 2026-11-20 10:42:00 UTC
 UPTIME = 8052.0  # seconds that the server has been up by then

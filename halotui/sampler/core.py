@@ -17,7 +17,6 @@ from halotui.model import (
     Memory,
     ServerProcess,
     Source,
-    SourceState,
     Unavailable,
 )
 from halotui.sampler.clock import Clock
@@ -25,6 +24,7 @@ from halotui.sampler.gpu import GpuSource
 from halotui.sampler.log import LogTap
 from halotui.sampler.polling import Poller
 from halotui.sampler.server import ServerTracker
+from halotui.sampler.standing import standing, unforeseen
 from halotui.sampler.worker import Worker
 
 GRACE = 0.3  # seconds a tick waits for answers; later ones go into the next frame
@@ -114,6 +114,9 @@ class Sampler:
         except Unavailable as trouble:
             self._report(MEMORY_SOURCE, "psutil", trouble)
             return None
+        except Exception as error:
+            self._report(MEMORY_SOURCE, "psutil", unforeseen(error))
+            return None
         self._report(MEMORY_SOURCE, "psutil", None, self._clock.monotonic() - began)
         return reading
 
@@ -121,16 +124,23 @@ class Sampler:
         """Find the servers' processes; new ones get a tracker, known ones their new facts."""
         urls, began = self._options.urls, self._clock.monotonic()
         self._discover_at = began + DISCOVER_EVERY - 0.05
+        found: list[ServerProcess] = []
+        looked = False
         try:
             found = await self._discovery.call(
                 lambda: llama_process.find(self._host, urls), DISCOVER_DEADLINE
             )
         except Unavailable as trouble:
             self._report(PROCESS_SOURCE, "procfs", trouble)
-            found = []
+        except Exception as error:
+            self._report(PROCESS_SOURCE, "procfs", unforeseen(error))
         else:
+            looked = True
             self._report(PROCESS_SOURCE, "procfs", None, self._clock.monotonic() - began)
         processes = {process.url: process for process in found}
+        for url, tracker in self._trackers.items():
+            if looked and url not in processes:
+                tracker.process = None  # it has gone, and what was known of it with it
         for url in urls or processes:
             await self._track(url, processes.get(url))
 
@@ -144,10 +154,11 @@ class Sampler:
         elif process is not None and self._key_of(process) != self._key_of(tracker.process):
             await tracker.reconnect(self._client(url, self._key_of(process)))
         tracker.process = process or tracker.process
-        if tracker.tap is None:
-            path = self._log_of(tracker)
-            if path is not None:
-                tracker.tap = LogTap(path, self._clock, self._options.stdin)
+        path = self._log_of(tracker)
+        if path is not None and (tracker.tap is None or tracker.tap.path != path):
+            if tracker.tap is not None:  # started again with another log
+                await tracker.tap.close()
+            tracker.tap = LogTap(path, self._clock, self._options.stdin)
 
     def _key_of(self, process: ServerProcess | None) -> str | None:
         own = process.api_key if process is not None else None
@@ -160,12 +171,4 @@ class Sampler:
         return tracker.process.log_path if tracker.process is not None else None
 
     def _report(self, id_: str, name: str, trouble: Unavailable | None, took: float | None = None) -> None:
-        self._sources[id_] = Source(
-            id=id_,
-            name=name,
-            state=trouble.state if trouble is not None else SourceState.OK,
-            age_seconds=0.0 if trouble is None else None,
-            duration_seconds=took,
-            reason=trouble.reason if trouble is not None else None,
-            hint=(trouble.hint or None) if trouble is not None else None,
-        )
+        self._sources[id_] = standing(id_, name, trouble, age=0.0 if trouble is None else None, took=took)

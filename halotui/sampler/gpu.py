@@ -10,6 +10,7 @@ from halotui.collectors import amdgpu_sysfs, amdgpu_top, amdsmi
 from halotui.hosts import Host
 from halotui.model import GPU_SOURCE, Gpu, Source, SourceState, Unavailable
 from halotui.sampler.clock import Clock
+from halotui.sampler.standing import standing, unforeseen
 from halotui.sampler.worker import Worker
 
 DEADLINE = 0.4  # seconds a read of sysfs may take
@@ -19,7 +20,6 @@ AGAIN = 10.0  # seconds before an absent source is tried again
 
 Stream = Callable[[Host], AsyncGenerator[tuple[Gpu, ...], None]]
 STREAMS: dict[str, Stream] = {"amdgpu_top": amdgpu_top.stream, "amdsmi": amdsmi.stream}
-CHOICES = ("auto", "sysfs", *STREAMS)
 
 
 class GpuSource:
@@ -50,15 +50,8 @@ class GpuSource:
 
     def source(self) -> Source:
         now, trouble = self._clock.monotonic(), self._trouble
-        return Source(
-            id=GPU_SOURCE,
-            name=self._winner or "/".join(self._wanted),
-            state=SourceState.OK if trouble is None else trouble.state,
-            age_seconds=now - self._read_at if self._read_at is not None else None,
-            duration_seconds=self._took,
-            reason=trouble.reason if trouble is not None else None,
-            hint=(trouble.hint or None) if trouble is not None else None,
-        )
+        age = now - self._read_at if self._read_at is not None else None
+        return standing(GPU_SOURCE, self._winner or "/".join(self._wanted), trouble, age=age, took=self._took)
 
     async def close(self) -> None:
         if self._child is not None:
@@ -90,6 +83,9 @@ class GpuSource:
                 self._gpus, self._read_at = await self._from_child(name)
         except Unavailable as trouble:
             self._trouble = trouble
+            return False
+        except Exception as error:
+            self._trouble = unforeseen(error)
             return False
         self._took, self._trouble = self._clock.monotonic() - began, None
         return True
@@ -140,5 +136,7 @@ class Child:
             self._trouble = Unavailable(SourceState.FAILED, f"{self.name} has ended")
         except Unavailable as trouble:
             self._trouble = trouble
+        except Exception as error:
+            self._trouble = unforeseen(error)
         finally:
             self._first.set()

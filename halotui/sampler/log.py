@@ -9,6 +9,7 @@ from halotui.collectors.log_follow import LogFollower, StdinFollower
 from halotui.model import LogFacts, LogLine, Request, Source, SourceState, Unavailable
 from halotui.sampler.clock import Clock
 from halotui.sampler.rates import Key
+from halotui.sampler.standing import standing
 
 LINES = 200  # newest lines that go into one frame
 BREATH = 1000  # lines parsed in one go, about 7 ms
@@ -74,15 +75,10 @@ class LogTap:
 
     def source(self, url: str) -> Source:
         trouble = self._trouble
-        state = SourceState.OK if self.alive else SourceState.NO_DATA if trouble is None else trouble.state
-        return Source(
-            id=f"log {url}",
-            name="standard input" if self.path == "-" else "file",
-            state=state,
-            age_seconds=self._clock.monotonic() - self._read_at if self._read_at is not None else None,
-            reason=trouble.reason if trouble is not None else None,
-            hint=(trouble.hint or None) if trouble is not None else None,
-        )
+        if self._reads == 0 and trouble is None:
+            trouble = Unavailable(SourceState.NO_DATA, "not read yet")
+        age = self._clock.monotonic() - self._read_at if self._read_at is not None else None
+        return standing(f"log {url}", "standard input" if self.path == "-" else "file", trouble, age=age)
 
     async def close(self) -> None:
         await self._follower.close()

@@ -77,6 +77,8 @@ class Poller:
             await self._questions(may_sleep, has_log, stirred)
         except HttpProblem as problem:
             self._fail(problem)
+        except Exception as error:  # must not end in a task that nobody asks
+            self._fail(HttpProblem(HttpKind.FAILED, f"an error of halotui's own: {type(error).__name__}"))
         finally:
             self.asked_at = None
 

@@ -27,13 +27,13 @@ class QuietDriver(LinuxDriver):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.exit_event = WakingEvent()
+        self.exit_event = self._waking = WakingEvent()
 
     def run_input_thread(self) -> None:
         """Wait for input and dispatch events."""
         parser = XTermParser(self._debug)
         decode = getincrementaldecoder("utf-8")().decode
-        wake = self.exit_event.reader if isinstance(self.exit_event, WakingEvent) else self.fileno
+        wake = self._waking.reader
         ticks = 0
         try:
             while not self.exit_event.is_set():
@@ -64,8 +64,9 @@ class WakingEvent(Event):
         self.reader, self._writer = os.pipe()
 
     def set(self) -> None:
+        if not self.is_set():
+            os.write(self._writer, b"!")
         super().set()
-        os.write(self._writer, b"!")
 
     def clear(self) -> None:
         if self.is_set():

@@ -10,6 +10,7 @@ _SHOWN = (
     ("quit", "q", "quit"),
     ("help", "?", "help"),
     ("explain", "e", "explain"),
+    ("palette", "^p", "all"),
     ("freeze", "space", "freeze"),
     ("filter", "/", "filter"),
     ("theme", "t", "theme"),

@@ -18,7 +18,7 @@ from textual.pilot import Pilot
 
 from halotui.demo.scene import Scene
 from halotui.sampler import gpu
-from halotui.screens.shots import SHADES, Shot, stage, svg
+from halotui.shots import SHADES, Shot, stage, svg
 
 KEPT = Path(__file__).parent / "__snapshots__" / "test_snapshots"
 TEXT = re.compile(r'<text class="terminal-[\d-]*r\d+" x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>')

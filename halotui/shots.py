@@ -1,4 +1,4 @@
-"""The pictures of the README: ``python -m halotui.screens.shots [--out DIR] [--png]``.
+"""The pictures of the README: ``python -m halotui.shots [--out DIR] [--png]``.
 
 The cockpit on scripted scenes: SVGs that are the same on every machine, and PNGs of them through
 rsvg-convert, made small by pngquant where that is installed.
@@ -131,7 +131,7 @@ def _by_letter(run: re.Match[str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="halotui.screens.shots", description=__doc__)
+    parser = argparse.ArgumentParser(prog="halotui.shots", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("screenshots"), metavar="DIR")
     parser.add_argument("--png", action="store_true", help="insist on PNGs; made anyway if they can be")
     options = parser.parse_args(argv)
