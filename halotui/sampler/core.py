@@ -140,7 +140,7 @@ class Sampler:
         processes = {process.url: process for process in found}
         for url, tracker in self._trackers.items():
             if looked and url not in processes:
-                tracker.process = None  # it has gone, and what was known of it with it
+                tracker.lose_process()
         for url in urls or processes:
             await self._track(url, processes.get(url))
 

@@ -61,10 +61,14 @@ class Poller:
     def busy(self) -> bool:
         return any(slot.processing for slot in self.slots or ())
 
+    def hurry(self) -> None:
+        """Everything is due in the next round."""
+        self._due.clear()
+
     async def reconnect(self, http: LlamaHttp) -> None:
         """Ask through another client from now on: the key has changed."""
         old, self._http = self._http, http
-        self._due.clear()
+        self.hurry()
         await old.aclose()
 
     async def close(self) -> None:
@@ -165,7 +169,7 @@ class Poller:
         self.epoch += 1
         self.props = self.metrics = self.slots = None
         self.off.clear()
-        self._due.clear()
+        self.hurry()
         self._again("retry", RETRY_EVERY.get(self.state, 0.0))
 
     def _is_due(self, what: str) -> bool:

@@ -57,6 +57,12 @@ class ServerTracker:
         round_ = self._poller.start(may_sleep=self._may_sleep(), has_log=self._has_log, stirred=stirred)
         await asyncio.wait((round_,), timeout=grace)
 
+    def lose_process(self) -> None:
+        """It has gone, and what was known of it with it: see at once who answers now, if anybody."""
+        if self.process is not None:
+            self.process = None
+            self._poller.hurry()
+
     async def reconnect(self, http: LlamaHttp) -> None:
         """The server was started again with another key."""
         await self._poller.reconnect(http)
