@@ -17,7 +17,7 @@ from textual.screen import Screen
 from textual.theme import Theme as TextualTheme
 
 from halotui import fields
-from halotui.keymap import KEYS
+from halotui.keymap import KEYS, usable
 from halotui.screens.driver import QuietDriver
 from halotui.themes import DEFAULT, Theme, load_all
 from halotui.widgets import footer, header, log_pane, sources_pane
@@ -28,7 +28,10 @@ from halotui.widgets.styles import styles
 from halotui.widgets.view import View
 
 if TYPE_CHECKING:
+    from halotui.actions import Desk
     from halotui.feed import Feed
+    from halotui.model import Finding, Server
+    from halotui.screens.relaunch import Relaunch
 
 PACES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between frames
 _SETTLED = 3  # frames until everything that is imported late is there
@@ -36,7 +39,10 @@ _WHOLE = {"log": log_pane.rows, "sources": sources_pane.rows}  # views that fill
 
 
 class HalotuiApp(App[int]):
-    """The cockpit. ``open_feed`` is called after the first paint, for what it imports is heavy."""
+    """The cockpit. ``open_feed`` is called after the first paint, for what it imports is heavy; ``desk`` on
+    the first key that needs it, and is None where servers may only be looked at. ``unfinished`` is a file
+    that is there while a relaunch has not come to its end.
+    """
 
     TITLE = "halotui"
     CSS = "Screen { overflow: hidden; }"
@@ -50,6 +56,8 @@ class HalotuiApp(App[int]):
         self,
         open_feed: Callable[[], Awaitable[Feed]],
         *,
+        desk: Callable[[], Awaitable[Desk]] | None = None,
+        unfinished: Path | None = None,
         label: str = "",
         theme: str = DEFAULT,
         themes: dict[str, Theme] | None = None,
@@ -59,8 +67,13 @@ class HalotuiApp(App[int]):
     ) -> None:
         self._color = "NO_COLOR" not in os.environ  # Textual takes it out of the environment
         super().__init__(driver_class=QuietDriver)
+        self.animation_level = "none"  # a slow link shows each step of one
         self._open_feed = open_feed
         self._feed: Feed | None = None
+        self._desk = desk
+        self._unfinished = unfinished if desk is not None else None
+        self._relaunch: Relaunch | None = None
+        self._note = ("", False)  # at the foot: what goes on meanwhile, and whether it is loud
         self.failure: Exception | None = None
         self._state_dir = state_dir or Path.cwd()
         self._themes, self._troubles = themes or load_all()[0], troubles
@@ -100,11 +113,15 @@ class HalotuiApp(App[int]):
             taken += 1
             if taken == _SETTLED:
                 _settle_memory()
+                if self._unfinished is not None and self._unfinished.exists():
+                    self._act("look")
 
     async def close_feed(self) -> None:
-        """Put the feed away; the screen has gone already."""
+        """Put feed and desk away; the screen has gone already."""
         if self._feed is not None:
             await self._feed.close()
+        if self._relaunch is not None:
+            await self._relaunch.close()
 
     # --- what is drawn
 
@@ -120,11 +137,16 @@ class HalotuiApp(App[int]):
             return [
                 (head, header.rows(view, width, 1)),
                 (body, whole(view, width, height - 2)),
-                (foot, footer.rows(view, width, 1)),
+                (foot, self._footer(view, width, 1)),
             ]
         found = len(view.frame.findings) if view.frame is not None else 0
         slots = len(view.server.slots) if view.server is not None else 1
-        return [(p, PANELS[p.panel](view, p.width, p.height)) for p in places(width, height, found, slots)]
+        panels = {**PANELS, "footer": self._footer}
+        return [(p, panels[p.panel](view, p.width, p.height)) for p in places(width, height, found, slots)]
+
+    def _footer(self, view: View, width: int, height: int) -> list[Row]:
+        note, loud = self._note
+        return footer.rows(view, width, height, acting=self._desk is not None, note=note, loud=loud)
 
     def _use_theme(self, name: str) -> None:
         self._theme_name = name
@@ -136,7 +158,7 @@ class HalotuiApp(App[int]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every key stands in the palette too."""
-        for key in (key for key in KEYS if key.id != "palette"):
+        for key in (key for key in usable(self._desk is not None) if key.id != "palette"):
             yield SystemCommand(key.name, f"{key.tooltip} ({key.shown})", self._runner(key.action))
 
     def _runner(self, action: str) -> Callable[[], Awaitable[None]]:
@@ -151,19 +173,60 @@ class HalotuiApp(App[int]):
         from halotui.screens.explain import Explain
         from halotui.screens.help import help_text
 
-        self.push_screen(Explain(help_text()))
+        self.push_screen(Explain(help_text(self._desk is not None)))
 
     def action_explain(self) -> None:
         from halotui.screens.explain import Explain, explain, finding_text
 
         ref = self.canvas.cursor
         findings = self.view.frame.findings if self.view.frame is not None else ()
-        if ref is not None:
+        finding = self._finding() if ref is not None else next(iter(findings), None)
+        if finding is not None:
+            cure = bool(finding.patch) and self._desk is not None
+
+            def relaunch(wanted: bool | None) -> None:
+                if wanted:
+                    self._act("relaunch", finding)
+
+            self.push_screen(Explain(finding_text(finding), cure=cure), relaunch)
+        elif ref is not None:
             self.push_screen(Explain(explain(self.view, ref, self.size.width)))
-        elif findings:
-            self.push_screen(Explain(finding_text(findings[0])))
         else:
             self.canvas.move(0, 1)
+
+    def _finding(self) -> Finding | None:
+        """The one under the cursor."""
+        ref, frame = self.canvas.cursor, self.view.frame
+        if ref is None or frame is None or ref.field != FINDING:
+            return None
+        return next((found for found in frame.findings if f"{found.id} {found.subject}" == ref.subject), None)
+
+    # --- what changes a server
+
+    def action_act(self, name: str) -> None:
+        if self._desk is None:
+            self.notify("read-only: servers are not touched from here", timeout=3)
+            return
+        finding = self._finding() if name == "relaunch" else None
+        self._act(name, *([finding] if finding is not None else []))
+
+    def _act(self, name: str, *more: Finding) -> None:
+        """A key of ``Relaunch``, in the background: the frames go on."""
+        from halotui.screens.relaunch import Relaunch
+
+        if self._relaunch is None and self._desk is not None:
+            self._relaunch = Relaunch(self, self, self._desk)
+        if self._relaunch is not None:
+            self.run_worker(self._relaunch.guarded(getattr(self._relaunch, name)(*more)))
+
+    def server(self) -> Server | None:
+        """The one that is looked at."""
+        return self.view.server
+
+    def note(self, text: str, loud: bool = False) -> None:
+        """At the foot, until it is taken back by an empty one."""
+        self._note = (text, loud)
+        self.canvas.update()
 
     def on_canvas_picked(self) -> None:
         self.action_explain()
@@ -247,8 +310,11 @@ class HalotuiApp(App[int]):
         if self.view.frame is None:
             return
         name = time.strftime("frame-%Y%m%d-%H%M%S.json", time.localtime(self.view.frame.time))
+        await self.keep(name, msgspec.json.format(msgspec.json.encode(self.view.frame), indent=2))
+
+    async def keep(self, name: str, data: bytes) -> None:
+        """A file in the state directory, for the user's eyes."""
         path = self._state_dir / name
-        data = msgspec.json.format(msgspec.json.encode(self.view.frame), indent=2)
         try:
             await asyncio.to_thread(_write, path, data)
         except OSError as error:
@@ -266,6 +332,7 @@ def _settle_memory() -> None:
 
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(mode=0o600)
     path.write_bytes(data)
 
 

@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halotui import __version__, exits
+from halotui.commands import parser as commands
 from halotui.demo import FAULTS
+from halotui.exits import UsageError
 
 if TYPE_CHECKING:
+    from halotui.actions import Desk
     from halotui.config import Settings
+    from halotui.demo.box import Box
     from halotui.feed import LiveFeed
     from halotui.model import Frame
 
@@ -31,13 +35,11 @@ examples:
   halotui --json | jq .servers            one frame, for scripts
   halotui stream >> frames.jsonl          a frame a line, for ever
   halotui demo --fault spec-decay         a demo box with a fault
+  halotui relaunch --set np=1 --dry-run   what a relaunch with other flags would do
 
-exit codes: 0 ok, 1 failure, 2 usage or config, 3 nothing reachable, 130 interrupted
+exit codes: 0 ok, 1 failure or refused, 2 usage, config or read-only, 3 nothing reachable,
+4 rolled back (what ran before serves again), 5 lost (neither serves), 130 interrupted
 """
-
-
-class UsageError(Exception):
-    """One line for stderr; exit code 2."""
 
 
 def entry() -> None:
@@ -47,7 +49,7 @@ def entry() -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
-    args = _parser().parse_args(argv)
+    args = _parser(argv).parse_args(argv)
     try:
         return asyncio.run(_run(args))
     except UsageError as error:
@@ -69,7 +71,7 @@ def _complain(what: object, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     what = common.add_argument_group("what to watch")
     what.add_argument("-u", "--url", action="append", help="a llama-server; default: those of this box")
@@ -84,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--json", action="store_true", help="one look as JSON, then exit")
     how.add_argument("--theme", metavar="NAME", help="colours of the screen (halo-dark)")
     how.add_argument("--config", type=Path, metavar="FILE", help="settings instead of the usual config.toml")
+    how.add_argument("--readonly", action="store_true", help="only look: no key and no command that acts")
     parser = argparse.ArgumentParser(
         prog="halotui",
         description="The cockpit of a Strix Halo inference box.",
@@ -93,24 +96,30 @@ def _parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--version", action="version", version=f"halotui {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    stream = commands.add_parser(
+    words = parser.add_subparsers(dest="command", metavar="COMMAND")
+    stream = words.add_parser(
         "stream", parents=[common], help="frames as JSON lines", argument_default=argparse.SUPPRESS
     )
     stream.add_argument("-n", "--count", type=int, metavar="N", help="stop after N frames")
-    demo = commands.add_parser(
+    demo = words.add_parser(
         "demo", parents=[common], help="a demo box on any machine", argument_default=argparse.SUPPRESS
     )
     demo.add_argument("--fault", choices=FAULTS, help="make this fault happen")
     demo.add_argument("--seed", type=int, help="another course of the traffic")
+    commands.add(words, argv)
     return parser
 
 
 async def _run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     said = vars(args)
+    if said.get("command") in commands.NAMES:
+        from halotui.commands.run import run
+
+        return await run(said, settings)
     one_shot = said.get("once") or said.get("json")
-    opener = _demo_opener(args, settings) if said.get("command") == "demo" else _opener(args, settings)
+    demo = said.get("command") == "demo"
+    opener, desk = (_demo_openers if demo else _openers)(args, settings)
     if said.get("count", 1) < 1:
         raise UsageError("--count: at least 1")
     if said.get("command") == "stream":
@@ -119,7 +128,7 @@ async def _run(args: argparse.Namespace) -> int:
         return await _look(opener, as_json=bool(said.get("json")), urls=bool(settings.urls))
     if said.get("log") == "-" and not sys.stdin.isatty():
         args.stdin = _keys_from_terminal()
-    return await _screen(opener, settings, label="DEMO" if said.get("command") == "demo" else "")
+    return await _screen(opener, None if settings.readonly else desk, settings, label="DEMO" if demo else "")
 
 
 def _settings(args: argparse.Namespace) -> Settings:
@@ -132,7 +141,9 @@ def _settings(args: argparse.Namespace) -> Settings:
     try:
         settings = config.load(said.get("config"))
         flags: dict[str, Any] = {
-            key: said[key] for key in ("interval", "gpu_source", "theme", "api_key_env") if key in said
+            key: said[key]
+            for key in ("interval", "gpu_source", "theme", "api_key_env", "readonly")
+            if key in said
         }
         if "url" in said:
             flags["urls"] = tuple(said["url"])
@@ -185,16 +196,22 @@ def _keys_from_terminal() -> int:
 
 
 Opener = Callable[[bool], Awaitable["LiveFeed"]]  # one-shot looks do not hold findings back
+DeskOpener = Callable[[], Awaitable["Desk"]]
 
 
-def _opener(args: argparse.Namespace, settings: Settings) -> Opener:
-    """Imports and opens what feeds the frames, when it is wanted."""
+def _openers(args: argparse.Namespace, settings: Settings) -> tuple[Opener, DeskOpener]:
+    """Import and open what feeds the frames and what acts, when it is wanted."""
     said = vars(args)
 
     async def open_feed(one_shot: bool) -> LiveFeed:
         return await asyncio.to_thread(_live_feed, settings, said, one_shot)
 
-    return open_feed
+    async def open_desk() -> Desk:
+        from halotui.commands import opening
+
+        return await asyncio.to_thread(opening.open_desk, settings, said)
+
+    return open_feed, open_desk
 
 
 def _live_feed(settings: Settings, said: dict[str, Any], one_shot: bool) -> LiveFeed:
@@ -216,11 +233,12 @@ def _live_feed(settings: Settings, said: dict[str, Any], one_shot: bool) -> Live
     return LiveFeed(Sampler(host, options), Engine(hold=not one_shot))
 
 
-def _demo_opener(args: argparse.Namespace, settings: Settings) -> Opener:
-    """The same feed over a demo box, which is stopped with it."""
+def _demo_openers(args: argparse.Namespace, settings: Settings) -> tuple[Opener, DeskOpener]:
+    """The same over a demo box, which is stopped with the feed."""
     import msgspec
 
     said = vars(args)
+    boxes: list[Box] = []
 
     async def open_feed(one_shot: bool) -> LiveFeed:
         from halotui.demo.box import BoxError, start_box
@@ -229,7 +247,8 @@ def _demo_opener(args: argparse.Namespace, settings: Settings) -> Opener:
             box = await start_box(fault=said.get("fault"), seed=said.get("seed", 0))
         except BoxError as error:
             raise UsageError(str(error)) from None
-        there = {**said, "sysfs": box.sysfs, "procfs": box.procfs, "log": str(box.log)}
+        boxes.append(box)
+        there = {**said, "sysfs": box.sysfs, "procfs": box.procfs}
         watched = msgspec.structs.replace(settings, urls=(box.url,))
         try:
             feed = await asyncio.to_thread(_live_feed, watched, there, one_shot)
@@ -239,7 +258,12 @@ def _demo_opener(args: argparse.Namespace, settings: Settings) -> Opener:
         feed.on_close = box.stop
         return feed
 
-    return open_feed
+    async def open_desk() -> Desk:
+        from halotui.commands import opening
+
+        return await asyncio.to_thread(opening.open_demo_desk, settings, said, boxes[0])
+
+    return open_feed, open_desk
 
 
 async def _look(opener: Opener, *, as_json: bool, urls: bool) -> int:
@@ -295,7 +319,7 @@ async def _stream(opener: Opener, count: int | None) -> int:
     return exits.OK
 
 
-async def _screen(opener: Opener, settings: Settings, label: str) -> int:
+async def _screen(opener: Opener, desk: DeskOpener | None, settings: Settings, label: str) -> int:
     gc.disable()  # until the first frames are drawn: a start makes little garbage
     from halotui import config
     from halotui.app import HalotuiApp
@@ -306,6 +330,8 @@ async def _screen(opener: Opener, settings: Settings, label: str) -> int:
         raise UsageError(f"theme: there is no '{settings.theme}', but {', '.join(themes)}")
     app = HalotuiApp(
         lambda: opener(False),
+        desk=desk,
+        unfinished=config.state_dir() / "launches/current.json",
         label=label,
         theme=settings.theme,
         themes=themes,

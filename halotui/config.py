@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from halotui.keymap import IDS
 from halotui.themes import DEFAULT
 
 ENVIRONMENT = "HALOTUI_"  # HALOTUI_THEME, HALOTUI_INTERVAL ...
+_VARIABLES = ("urls", "interval", "gpu_source", "theme", "api_key_env", "readonly")
 SHORTEST, LONGEST = 0.25, 3600.0  # seconds
 
 
@@ -32,7 +33,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpu_source: str = "auto"
     theme: str = DEFAULT
     api_key_env: str = ""  # the variable that holds the API key
+    readonly: bool = False  # only look: no key and no command that acts
     keys: dict[str, str] = {}
+    profiles: dict[str, Any] = {}  # servers.profile.Profile by name, without the presets
 
 
 def config_dir() -> Path:
@@ -51,47 +54,111 @@ def _xdg(variable: str, fallback: str) -> Path:
 def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings of file and environment. A file that was named must exist. Raises ``ConfigError``."""
     file = path or config_dir() / "config.toml"
-    values: dict[str, Any] = {}
-    if path is not None or file.is_file():
-        values = _read(file)
-    for key in ("interval", "gpu_source", "theme", "api_key_env"):
-        said = environ.get(f"{ENVIRONMENT}{key.upper()}")
-        if said is not None:
-            values[key] = said
-    if f"{ENVIRONMENT}URLS" in environ:
-        values["urls"] = environ[f"{ENVIRONMENT}URLS"].split()
+    settings = _read(file) if path is not None or file.is_file() else Settings()
+    said: dict[str, Any] = {
+        key: environ[variable] for key in _VARIABLES if (variable := f"{ENVIRONMENT}{key.upper()}") in environ
+    }
+    if "urls" in said:
+        said["urls"] = said["urls"].split()
     try:
-        settings = msgspec.convert(values, Settings, strict=False)
+        over = msgspec.convert(said, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"environment or {file}: {error}") from None
-    for key in settings.keys:
-        if key not in IDS:
-            line = _line_of(f"`{key}`", file.read_text())
-            raise ConfigError(f"{file}:{line}: keys.{key}: no such key; there are {', '.join(sorted(IDS))}")
-    return settings
+        raise ConfigError(f"{ENVIRONMENT}*: {error}") from None
+    return msgspec.structs.replace(settings, **{key: getattr(over, key) for key in said})
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> Settings:
     try:
         text = file.read_text()
-        msgspec.toml.decode(text, type=Settings)
-        return dict(msgspec.toml.decode(text))
+        values = msgspec.toml.decode(text)
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: not UTF-8") from None
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{file}:{_line_of(str(error), text)}: {error}") from None
     except msgspec.DecodeError as error:  # TOML's own words name the line
         raise ConfigError(f"{file}: {error}") from None
+    try:
+        settings = _convert(values, Settings)
+        for key in settings.keys:
+            if key not in IDS:
+                raise _Wrong(("keys", key), f"no such key; there are {', '.join(sorted(IDS))}")
+        return msgspec.structs.replace(settings, profiles=_profiles(settings.profiles))
+    except _Wrong as wrong:
+        line = _line_of(wrong.keys, text)
+        raise ConfigError(f"{file}:{line}: {'.'.join(wrong.keys)}: {wrong.what}") from None
 
 
-def _line_of(error: str, text: str) -> int:
-    """The line of the key that the error names, by the key's own name."""
-    named = re.findall(r"`\$?\.?([\w.-]+)", error)
-    for number, line in enumerate(text.splitlines(), 1):
-        if any(re.match(rf"\s*\[?{re.escape(name.rpartition('.')[2])}\b", line) for name in named):
-            return number
+def _profiles(tables: dict[str, Any]) -> dict[str, Any]:
+    """Imports what a profile is only where there is one: 10 ms that a start need not wait for."""
+    if not tables:
+        return tables
+    from halotui.servers.profile import Profile
+
+    return _convert({"profiles": tables}, dict[str, dict[str, Profile]])["profiles"]
+
+
+class _Wrong(Exception):
+    def __init__(self, keys: tuple[str, ...], what: str) -> None:
+        super().__init__(what)
+        self.keys = keys
+        self.what = what
+
+
+_T = TypeVar("_T")
+
+
+def _convert(values: dict[str, Any], kind: type[_T]) -> _T:
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise _locate(error, values, kind) from None
+
+
+def _locate(error: msgspec.ValidationError, values: dict[str, Any], kind: Any) -> _Wrong:
+    """The keys down to what the error is about, and what it says. It calls a table's member ``[...]``: which
+    one it is shows when each is tried alone."""
+    what, _, path = str(error).partition(" - at `$")
+    keys: tuple[str, ...] = ()
+    for name, any_of in re.findall(r"\.(\w+)|\[(\.\.\.)\]", path):
+        members = _at(values, keys) if any_of else (name,)
+        keys += tuple(m for m in members if not any_of or _fails((*keys, m), members[m], kind, error))[:1]
+    if unknown := re.match(r"Object contains unknown field `(.+)`$", what):
+        return _Wrong((*keys, unknown[1]), "no such key")
+    if told := re.match(r"`(.+?)`: (.*)", what):  # a struct's own check: of a key, or of one a table below
+        table = _at(values, keys)
+        above = [name for name in table if isinstance(table[name], dict) and told[1] in table[name]]
+        return _Wrong((*keys, *(above[:1] if told[1] not in table else ()), told[1]), told[2])
+    return _Wrong(keys, what)
+
+
+def _fails(keys: tuple[str, ...], value: object, kind: Any, error: msgspec.ValidationError) -> bool:
+    for key in reversed(keys):
+        value = {key: value}
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as same:
+        return str(same) == str(error)
+    return False
+
+
+def _at(values: Any, keys: tuple[str, ...]) -> Any:
+    """What stands below those keys; None when nothing does."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def _line_of(keys: tuple[str, ...], text: str) -> int:
+    """Where a key is set: the first statement after which TOML's own parser knows it, however it is spelt."""
+    lines, start = text.split("\n"), 1
+    for number in range(1, len(lines) + 1):
+        try:
+            values = msgspec.toml.decode("\n".join(lines[:number]))
+        except msgspec.DecodeError:  # in the midst of a statement
+            continue
+        if _at(values, keys) is not None:
+            return start
+        start = number + 1
     return 1
 
 

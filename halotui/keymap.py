@@ -13,6 +13,11 @@ class Key(NamedTuple):
     tooltip: str
     shown: str  # in the help
 
+    @property
+    def acts(self) -> bool:
+        """Whether it changes a server: gone from sight where nothing may be changed."""
+        return self.action.startswith("act(")
+
 
 KEYS: tuple[Key, ...] = (
     Key("quit", "q,ctrl+c", "quit", "Quit", "Leave halotui; the server goes on.", "q"),
@@ -40,6 +45,22 @@ KEYS: tuple[Key, ...] = (
     Key("right", "right,l", "move(1, 0)", "Right", "Move the cursor (hjkl too).", "→"),
     Key("clear", "escape", "clear", "Clear", "Put the cursor and the filter away.", "esc"),
     Key("palette", "ctrl+p", "command_palette", "Palette", "Every command by its name.", "ctrl+p"),
+    Key(
+        "relaunch", "r", "act('relaunch')", "Relaunch", "The same with other flags, or another profile.", "r"
+    ),
+    Key(
+        "swap",
+        "b",
+        "act('swap')",
+        "Swap backend",
+        "To the last other profile, measured before and after.",
+        "b",
+    ),
+    Key("undo", "u", "act('undo')", "Undo relaunch", "Back to what ran before the last change.", "u"),
+    Key("stop", "x", "act('stop')", "Stop or start", "Stop the server, or start it again.", "x"),
+    Key(
+        "save", "S", "act('save')", "Save as profile", "Write what runs into config.toml, as a profile.", "S"
+    ),
     Key("freeze", "space", "freeze", "Freeze", "Hold the picture still; measuring goes on.", "space"),
     Key("faster", "plus,equals_sign", "pace(-1)", "Shorter interval", "Measure more or less often.", "+"),
     Key("slower", "minus", "pace(1)", "Longer interval", "Measure more or less often.", "-"),
@@ -64,4 +85,11 @@ KEYS: tuple[Key, ...] = (
     Key("log", "2", "view('log')", "Log", "The log on the whole screen.", "2"),
     Key("sources", "3", "view('sources')", "Sources", "Where the numbers come from; what is missing.", "3"),
 )
+
+
+def usable(acting: bool) -> tuple[Key, ...]:
+    """The keys, without those that change a server where nothing may."""
+    return tuple(key for key in KEYS if acting or not key.acts)
+
+
 IDS = frozenset(key.id for key in KEYS)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 SCHEMA_VERSION = 1
+Patch = dict[str, str | int | float | bool | None]  # setting -> its new value; None takes it away
 GPU_SOURCE = "gpu"  # ids of the sources that every frame has
 MEMORY_SOURCE = "memory"
 PROCESS_SOURCE = "processes"
@@ -292,6 +293,7 @@ class Finding(Struct, frozen=True, omit_defaults=True, kw_only=True):
     since_time: float | None = None  # Unix seconds
     reference: str | None = None
     fields: tuple[str, ...] = ()  # ids of the numbers that it is about
+    patch: Patch | None = None  # settings that a relaunch would change to cure it
 
 
 class Frame(Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -19,11 +19,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from halotui.actions import Desk
 from halotui.app import HalotuiApp
+from halotui.demo.desk import ScriptedDesk
 from halotui.demo.scene import Scene
 from halotui.feed import Feed
 from halotui.themes import DEFAULT
 
+SETTLED = 0.5  # seconds until a key has had its whole effect
 CELL = 12.2, 24.4  # pixels, as Rich draws them
 BASELINE = 18.5  # from the top of a cell
 SHADES = {"█": 1.0, "▓": 0.75, "▒": 0.5, "░": 0.25}
@@ -49,6 +52,8 @@ SHOTS = (
     Shot("cockpit-light", 120, 40, theme="halo-light"),
     Shot("finding", 120, 40, fault="spec-decay"),
     Shot("explain", 120, 40, fault="spec-decay", keys=("e",)),
+    Shot("check", 120, 40, keys=("b",)),
+    Shot("result", 120, 40, keys=("b", "enter")),
 )
 
 
@@ -58,8 +63,11 @@ def stage(scene: Scene, theme: str = DEFAULT) -> HalotuiApp:
     async def open_feed() -> Feed:
         return scene
 
+    async def open_desk() -> Desk:
+        return ScriptedDesk()
+
     os.environ.pop("NO_COLOR", None)
-    return HalotuiApp(open_feed, theme=theme)
+    return HalotuiApp(open_feed, desk=open_desk, theme=theme)
 
 
 async def svg(shot: Shot) -> str:
@@ -68,7 +76,9 @@ async def svg(shot: Shot) -> str:
     app = stage(scene, shot.theme)
     async with app.run_test(size=(shot.width, shot.height)) as pilot:
         await scene.shown.wait()
-        await pilot.press(*shot.keys)
+        for key in shot.keys:
+            await pilot.press(key)
+            await pilot.pause(SETTLED)
         await pilot.pause()
         drawn = app.export_screenshot(simplify=True)
     await app.close_feed()

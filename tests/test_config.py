@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from halotui import config
 from halotui.config import ConfigError, Settings
+from halotui.servers.profile import Profile
+from running import environment
 
 
 def load(tmp_path: Path, text: str, **environ: str) -> Settings:
@@ -64,6 +68,78 @@ def test_trouble_names_file_and_line(tmp_path: Path, text: str, words: str) -> N
         load(tmp_path, text)
     said = str(trouble.value)
     assert said.startswith(str(tmp_path / "config.toml")) and words in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("[profiles.a]\nport = 1\ncolour = 3\n[profiles.b]\ncolour = 4\n", 3, "profiles.a.colour: no such"),
+        ("[profiles.a]\nport = 1\n[profiles.b]\nport = 'x'\n", 4, "profiles.b.port: Expected"),
+        ("[profiles.a]\nport = 1\n\n# port\n[profiles.b]\nport = 99999\n", 6, "profiles.b.port: 99999"),
+        ("[profiles]\na = { port = 1 }\nb = { port = 1, colour = 2 }\n", 3, "profiles.b.colour"),
+        ("profiles.a.port = 1\nprofiles.b.env.X = 'x'\nprofiles.b.env.Y = 2\n", 3, "profiles.b.env.Y"),
+        ('[profiles.\'a b\']\nmodel = """\ncolour = 1\n"""\ncolour = 1\n', 5, "profiles.a b.colour"),
+        ("[profiles.a]\nbinary = [\n  'x',\n  3,\n]\n", 2, "profiles.a.binary"),
+        ("[profiles.a.flags]\nnp = 1\nc = [1]\n", 3, "profiles.a.flags.c"),
+        ("[profiles.a.flags]\nnp = 1\nnpp = 1\n", 3, "profiles.a.flags.npp"),
+        ("[profiles.a.flags]\nnp = 1\nfa = 'perhaps'\n", 3, "profiles.a.flags.fa"),
+        ("theme = 'x'\r\n\r\n[profiles.a]\r\nrunner = 'magic'\r\n", 4, "profiles.a.runner"),
+        ("interval = 1\nprofiles = 3\n", 2, "profiles: Expected"),
+        ("interval = 1\n[[profiles.a]]\nport = 1\n", 2, "profiles.a: Expected"),
+        ("readonly = 'perhaps'\n", 1, "readonly"),
+        ("[keys]\nfreeze = 'f'\nfly = 'g'\n", 3, "keys.fly: no such key"),
+        ("# theme\n[keys]\ntheme = 3\n", 3, "keys.theme: Expected"),
+    ],
+)
+def test_trouble_names_the_key_and_its_own_line(tmp_path: Path, text: str, line: int, words: str) -> None:
+    """Not the first line with a key of that name, and however TOML lets it be spelt."""
+    with pytest.raises(ConfigError) as trouble:
+        load(tmp_path, text)
+    said = str(trouble.value)
+    assert said.startswith(f"{tmp_path / 'config.toml'}:{line}: ") and words in said and "\n" not in said
+
+
+def test_profiles_are_read_whole(tmp_path: Path) -> None:
+    text = """
+[profiles.small]
+model = "/m/small.gguf"
+port = 8081
+flags = { np = 1, fa = "on", draft-p-min = 0.5, mmap = false }
+
+[profiles.big]
+inherits = "small"
+env.GGML_X = "1"
+binary = ["nice", "/opt/llama-server"]
+"""
+    profiles = load(tmp_path, text).profiles
+    assert profiles == {
+        "small": Profile(
+            model="/m/small.gguf", port=8081, flags={"np": 1, "fa": "on", "draft-p-min": 0.5, "mmap": False}
+        ),
+        "big": Profile(inherits="small", env={"GGML_X": "1"}, binary=("nice", "/opt/llama-server")),
+    }
+    assert profiles["small"].flags["mmap"] is False and type(profiles["small"].flags["np"]) is int
+
+
+@pytest.mark.parametrize(("said", "wanted"), [("1", True), ("true", True), ("0", False), ("false", False)])
+def test_readonly_by_the_environment(tmp_path: Path, said: str, wanted: bool) -> None:
+    assert load(tmp_path, f"readonly = {str(not wanted).lower()}", HALOTUI_READONLY=said).readonly is wanted
+
+
+def test_trouble_with_the_environment(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="HALOTUI_"):
+        load(tmp_path, "", HALOTUI_READONLY="perhaps")
+
+
+def test_no_profile_costs_no_import() -> None:
+    """The cockpit of a user without profiles starts without what only profiles need."""
+    code = (
+        "import sys, halotui.config as c; c.load(None, {}); print('halotui.servers.profile' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=30
+    )
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_trouble_with_the_file_itself(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def launch_facts(process: Process) -> ServerProcess:
     ``url`` holds the port it really listens on where that is known; a server on a Unix socket has
     ``unix:/path``. ``api_key`` is the first of several; one from a key file stays unknown.
     """
-    launcher, arguments = _split(process.argv)
+    launcher, arguments = split(process.argv)
     said = _environment(process.environ) | dict(_command_line(arguments))
     facts: dict[str, Any] = {field: clean(said[field]) or None for field in _TEXTS if field in said}
     facts |= {field: said[field] for field in _AS_THEY_ARE if field in said}
@@ -135,14 +135,14 @@ def launch_facts(process: Process) -> ServerProcess:
         name=clean(process.name),
         started_time=process.started_time,
         url=_url(said, process),
-        log_path=_log_path(said.get("log_path"), process.cwd),
+        log_path=_log_path(said.get("log_path") or process.stderr, process.cwd),
         backend=_backend(said.get("device"), launcher, process.environ),
         api_key=(said.get("api_key") or "").split(",")[0] or None,
         **facts,
     )
 
 
-def _split(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+def split(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     """What launches, and the server's own arguments: after its binary, or from the first flag on."""
     for at, word in enumerate(argv, 1):
         if _BINARY.fullmatch(PurePath(word).name):

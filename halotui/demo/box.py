@@ -11,35 +11,27 @@ import argparse
 import asyncio
 import json
 import os
-import re
 import shutil
 import signal
 import sys
 import tempfile
 import threading
-import time
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from halotui.demo import FAULTS
+from halotui.demo import FAULTS, BoxError
 
-SLOTS = 2
+__all__ = ["Box", "BoxError", "start_box"]
+
 SECONDS = 30 * 60.0  # of traffic; then the box is idle
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0  # between asking and insisting; the server's own limit is 3
-TICK_SECONDS = 0.5
-HANG_AFTER_SECONDS = 5.0
 ROOM_BYTES = 256 << 20  # models and files
-MODEL, DRAFT, LOG = "demo-110B-Q4_K_M.gguf", "demo-1B-draft.gguf", "llama-server.log"
-LISTENING = re.compile(r"listening on (http://[\d.]+:\d+)")
-
-
-class BoxError(Exception):
-    """The box could not be started; the text is its last word."""
 
 
 @dataclass
@@ -48,11 +40,13 @@ class Box:
 
     process: Process
     url: str
-    pid: int  # of its llama-server
+    pid: int  # of its first llama-server
     sysfs: Path
     procfs: Path
     log: Path
     directory: Path
+    profiles: dict[str, dict[str, Any]]  # by backend, as in config.toml
+    state: Path  # where launches of this box are written down
     _talk: asyncio.Task[None] = field(repr=False)
 
     async def stop(self) -> None:
@@ -103,6 +97,8 @@ async def start_box(
         procfs=Path(told["procfs"]),
         log=Path(told["log"]),
         directory=Path(told["dir"]),
+        profiles=told["profiles"],
+        state=Path(told["state"]),
         _talk=talk,
     )
 
@@ -140,98 +136,11 @@ def say(words: str) -> None:
         print(words, file=sys.stderr, flush=True)
 
 
-def server_command(directory: Path, fault: str | None) -> list[str]:
-    """The llama-server command line of a box with this fault."""
-    speculation = {
-        "spec-decay": "--spec-type ngram-simple --spec-ngram-simple-size-n 6 --spec-ngram-simple-size-m 8",
-        "np-slots": "",  # the builds with this fault had it only without speculation
-    }.get(fault or "", f"-md {DRAFT} --spec-type draft-simple --spec-draft-n-max 3")
-    slots = 1 if fault == "np-slots" else SLOTS
-    flags = (
-        f"-m {MODEL} --host 127.0.0.1 --port 0 --metrics -ngl 99 -fa on -np {slots} -c 8192 -b 256 "
-        f"-t 1 -td 1 -cram 0 {speculation} --log-file {LOG} --die-with-parent thread"
-    )
-    files = {name: str(directory / name) for name in (MODEL, DRAFT, LOG)}
-    return [sys.executable, "-m", "halotui.demo.server", *(files.get(word, word) for word in flags.split())]
-
-
-async def start_server(directory: Path, fault: str | None) -> Process:
-    """The server process, not ready yet; its stdin is its life."""
-    return await asyncio.create_subprocess_exec(
-        *server_command(directory, fault),
-        stdin=PIPE,
-        stdout=DEVNULL,
-        env={**os.environ, "HALOTUI_DEMO_FAULT": fault or ""},
-    )
-
-
-async def ready_url(process: Process, log: Path) -> str:
-    """Its URL, once it answers from its task queue. The box's parent minds how long that takes."""
-    import httpx
-
-    while process.returncode is None:
-        if found := _search(log, LISTENING):
-            async with httpx.AsyncClient(base_url=found[1]) as client:
-                with suppress(httpx.TransportError):
-                    if (await client.get("/slots")).status_code == 200:
-                        return found[1]
-        await asyncio.sleep(0.02)
-    raise BoxError(f"llama-server ended with code {process.returncode}")
-
-
-def _search(log: Path, pattern: re.Pattern[str]) -> re.Match[str] | None:
-    return pattern.search(log.read_text(errors="replace")) if log.exists() else None
-
-
-async def live(directory: Path, fault: str | None, seed: int, seconds: float) -> None:
-    """Be a box until cancelled."""
+async def live_and_leave(options: argparse.Namespace) -> None:
+    """Live until stdin ends or a signal comes; then clean up."""
     if not find_spec("xllamacpp"):
         raise ImportError(name="xllamacpp")
-    from halotui.demo.model import SLOW, SLOW_DRAFT, write_preset
-    from halotui.demo.traffic import Traffic
-    from halotui.demo.tree import Tree
-
-    say("making model…")
-    write_preset(directory / MODEL, SLOW)  # not in a thread, which would go on writing when we leave
-    write_preset(directory / DRAFT, SLOW_DRAFT)
-    say("starting llama-server…")
-    process = await start_server(directory, fault)
-    log = directory / LOG
-    tree = None
-    try:
-        url = await ready_url(process, log)
-        tree = Tree(directory, pid=process.pid, seed=seed, pressure=fault == "gtt-pressure")
-        traffic = Traffic(
-            url, slots=4 if fault == "np-slots" else SLOTS, seed=seed, spec_decay=fault == "spec-decay"
-        )
-        tree.update(traffic.load(), 0.0)
-        where = {"url": url, "pid": process.pid, "sysfs": tree.sysfs, "procfs": tree.procfs, "log": log}
-        print(json.dumps({**where, "dir": directory}, default=str), flush=True)
-        busy = asyncio.create_task(traffic.run(seconds))
-        try:
-            start = time.monotonic()
-            while process.returncode is None:
-                now = time.monotonic() - start
-                if fault == "hang" and now >= HANG_AFTER_SECONDS:
-                    tree.hang()
-                    process.send_signal(signal.SIGSTOP)
-                    break
-                tree.update(traffic.load(), now)
-                await asyncio.sleep(TICK_SECONDS)
-            raise BoxError(f"llama-server ended with code {await process.wait()}")
-        finally:
-            busy.cancel()
-            await asyncio.wait({busy})
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGCONT)
-        await _end(process)
-        if tree:
-            tree.recover()
-
-
-async def live_and_leave(options: argparse.Namespace) -> None:
-    """Live until stdin ends, a signal comes, or the server dies; then clean up."""
+    from halotui.demo.room import live
     from halotui.demo.tree import scratch
 
     loop = asyncio.get_running_loop()

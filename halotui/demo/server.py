@@ -1,120 +1,96 @@
 """The real llama.cpp server as a process of its own, out of the xllamacpp wheel's public API.
 
-It takes those of llama-server's flags that the demo and the tests use, and it runs on old wheels too,
-whose parameters have other names: so it imports nothing but xllamacpp and the standard library.
+It takes those of llama-server's flags that the demo and the tests use (``flags``), and it runs on old wheels
+too, whose parameters have other names: so it imports nothing but xllamacpp and the standard library.
+
+Environment: ``HALOTUI_DEMO_BOX=PID:TICKS`` is the box it belongs to and ends with, whoever started it;
+``HALOTUI_DEMO_LOAD_SECONDS`` is how long it pretends to read its weights, unless the box itself started it;
+``HALOTUI_DEMO_FAULT`` is a fault of its build.
 """
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import os
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
-FAULT = "HALOTUI_DEMO_FAULT"
-PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+from halotui.demo.flags import HELP, BadArgument, Value, parse
+from halotui.demo.life import BOX, STOP_SECONDS, belong_to, die_with_parent, started_by
+
+FAULT, LOAD_SECONDS = "HALOTUI_DEMO_FAULT", "HALOTUI_DEMO_LOAD_SECONDS"
+PR_SET_NAME = 15
 STOP = (signal.SIGINT, signal.SIGTERM)
+LOAD_MODES = {"dio": "direct-io", "mmap+mlock": "mmap-mlock"}  # the wheel's names
+LOADING = b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}'
 
 # Flag -> where the value goes: the first of these that this wheel has.
+_DRAFT, _OLD_DRAFT = "speculative.draft", "speculative"
 PLACES = {
     "model": ("model.path",),
     "host": ("hostnames", "hostname"),
     "port": ("port",),
+    "api-prefix": ("api_prefix",),
     "parallel": ("n_parallel",),
-    "kv_unified": ("kv_unified",),
-    "ctx_size": ("n_ctx",),
-    "batch_size": ("n_batch",),
-    "ubatch_size": ("n_ubatch",),
+    "kv-unified": ("kv_unified",),
+    "ctx-size": ("n_ctx",),
+    "batch-size": ("n_batch",),
+    "ubatch-size": ("n_ubatch",),
     "threads": ("cpuparams.n_threads",),
-    "threads_draft": ("speculative.draft.cpuparams.n_threads", "speculative.cpuparams.n_threads"),
-    "threads_http": ("n_threads_http",),
-    "gpu_layers": ("n_gpu_layers",),
-    "flash_attn": ("flash_attn_type",),
-    "cache_type_k": ("cache_type_k",),
-    "cache_type_v": ("cache_type_v",),
+    "threads-batch": ("cpuparams_batch.n_threads",),
+    "threads-draft": (f"{_DRAFT}.cpuparams.n_threads", f"{_OLD_DRAFT}.cpuparams.n_threads"),
+    "threads-http": ("n_threads_http",),
+    "n-gpu-layers": ("n_gpu_layers",),
+    "n-gpu-layers-draft": (f"{_DRAFT}.n_gpu_layers",),
+    "flash-attn": ("flash_attn_type",),
+    "load-mode": ("load_mode",),
+    "cache-type-k": ("cache_type_k",),
+    "cache-type-v": ("cache_type_v",),
+    "cache-type-k-draft": (f"{_DRAFT}.cache_type_k",),
+    "cache-type-v-draft": (f"{_DRAFT}.cache_type_v",),
     "alias": ("model_alias",),
-    "api_key": ("api_keys",),
+    "api-key": ("api_keys",),
     "metrics": ("endpoint_metrics",),
     "slots": ("endpoint_slots",),
-    "model_draft": ("speculative.draft.mparams.path", "speculative.mparams_dft.path"),
-    "spec_type": ("speculative.types",),  # old wheels: a draft model is enough
-    "spec_draft_n_max": ("speculative.draft.n_max", "speculative.n_max"),
-    "spec_draft_n_min": ("speculative.draft.n_min", "speculative.n_min"),
-    "spec_draft_p_min": ("speculative.draft.p_min", "speculative.p_min"),
-    "spec_ngram_simple_size_n": ("speculative.ngram_simple.size_n",),
-    "spec_ngram_simple_size_m": ("speculative.ngram_simple.size_m",),
-    "sleep_idle_seconds": ("sleep_idle_seconds",),
-    "cache_ram": ("cache_ram_mib",),
-    "sse_ping_interval": ("sse_ping_interval",),
-    "verbosity": ("verbosity",),
+    "jinja": ("use_jinja",),
+    "model-draft": (f"{_DRAFT}.mparams.path", f"{_OLD_DRAFT}.mparams_dft.path"),
+    "spec-type": ("speculative.types",),  # old wheels: a draft model is enough
+    "spec-draft-n-max": (f"{_DRAFT}.n_max", f"{_OLD_DRAFT}.n_max"),
+    "spec-draft-n-min": (f"{_DRAFT}.n_min", f"{_OLD_DRAFT}.n_min"),
+    "draft-p-min": (f"{_DRAFT}.p_min", f"{_OLD_DRAFT}.p_min"),
+    "spec-ngram-simple-size-n": ("speculative.ngram_simple.size_n",),
+    "spec-ngram-simple-size-m": ("speculative.ngram_simple.size_m",),
+    "sleep-idle-seconds": ("sleep_idle_seconds",),
+    "cache-ram": ("cache_ram_mib",),
+    "sse-ping-interval": ("sse_ping_interval",),
+    "log-verbosity": ("verbosity",),
 }
 
 
-def arguments() -> argparse.ArgumentParser:
-    """llama-server's own spellings. A flag that is not given stays ``None``: the wheel's default."""
-    parser = argparse.ArgumentParser(prog="llama-server", allow_abbrev=False)
-    add = parser.add_argument
-    switch = argparse.BooleanOptionalAction
-    add("-m", "--model", required=True)
-    add("--host", default="127.0.0.1")
-    add("--port", type=int, default=8080, help="0: any free one, told in the log")
-    add("-np", "--parallel", type=int, default=-1)
-    add("-kvu", "--kv-unified", action="store_true", default=None)
-    add("-no-kvu", "--no-kv-unified", dest="kv_unified", action="store_false")
-    add("-c", "--ctx-size", type=int)
-    add("-b", "--batch-size", type=int)
-    add("-ub", "--ubatch-size", type=int)
-    add("-t", "--threads", type=int)
-    add("-td", "--threads-draft", "--spec-draft-threads", type=int)
-    add("--threads-http", type=int)
-    add("-ngl", "--gpu-layers", type=int)
-    add("-fa", "--flash-attn", choices=("on", "off", "auto"))
-    add("-ctk", "--cache-type-k")
-    add("-ctv", "--cache-type-v")
-    add("-cram", "--cache-ram", type=int)
-    add("-a", "--alias")
-    add("--api-key")
-    add("--metrics", action="store_true", default=None)
-    add("--slots", action=switch)
-    add("-md", "--model-draft", "--spec-draft-model")
-    add("--spec-type")
-    add("--spec-draft-n-max", type=int)
-    add("--spec-draft-n-min", type=int)
-    add("--spec-draft-p-min", type=float)
-    add("--spec-ngram-simple-size-n", type=int)
-    add("--spec-ngram-simple-size-m", type=int)
-    add("--sleep-idle-seconds", type=int)
-    add("--sse-ping-interval", type=int, default=1, help="also how long a stop may wait for a stream")
-    add("-lv", "--verbosity", type=int)
-    add("--log-file", help="takes stderr's place")
-    add(
-        "--die-with-parent",
-        choices=("pipe", "thread"),
-        help="stop when stdin ends; thread: and be killed when the thread that started this ends",
-    )
-    return parser
-
-
-def parameters(wheel: Any, options: dict[str, Any]) -> Any:
+def parameters(wheel: Any, said: Mapping[str, Value]) -> Any:
     """The wheel's CommonParams for these options."""
-    if options["parallel"] < 0:  # llama-server's own meaning of "not told"
-        unified = options["kv_unified"]
-        options |= {"parallel": 4, "kv_unified": True if unified is None else unified}
-    if os.environ.get(FAULT) == "np-slots":  # llama.cpp #17989: an explicit -np 1 was taken for the default
-        options |= {"parallel": 4, "kv_unified": True}
+    options = dict(said)
+    parallel, unified = int(options["parallel"]), options.get("kv-unified")
+    # llama.cpp #17989: an explicit -np 1 was taken for the default
+    forgets = os.environ.get(FAULT) == "np-slots" and "model-draft" not in options
+    if parallel < 0 or (forgets and parallel == 1 and not unified):
+        options |= {"parallel": 4, "kv-unified": True if unified is None or forgets else unified}
+    kv = lambda name: _members(wheel.ggml_type, [name])[0]  # noqa: E731
     converted: dict[str, Callable[[Any], Any]] = {
-        "spec_type": lambda names: _members(wheel.common_speculative_type, names.split(",")),
-        "cache_type_k": lambda name: _members(wheel.ggml_type, [name])[0],
-        "cache_type_v": lambda name: _members(wheel.ggml_type, [name])[0],
-        "flash_attn": lambda name: wheel.llama_flash_attn_type(("auto", "off", "on").index(name) - 1),
+        "spec-type": lambda names: _members(wheel.common_speculative_type, names.split(",")),
+        "load-mode": lambda name: _members(wheel.llama_load_mode, [LOAD_MODES.get(name, name)])[0],
+        "flash-attn": lambda name: wheel.llama_flash_attn_type(("auto", "off", "on").index(name) - 1),
+        **dict.fromkeys(("cache-type-k", "cache-type-v", "cache-type-k-draft", "cache-type-v-draft"), kv),
     }
     params = wheel.CommonParams()
     for option, places in PLACES.items():
-        if (value := options[option]) is not None:
+        if (value := options.get(option)) is not None:
             convert = converted.get(option)
             _put(params, places, convert(value) if convert and _has(params, places) else value)
     return params
@@ -122,7 +98,8 @@ def parameters(wheel: Any, options: dict[str, Any]) -> Any:
 
 def _members(enum: Iterable[Any], names: Iterable[str]) -> list[Any]:
     """Members whose name ends as asked: ``draft-simple`` is COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE."""
-    endings = [f"_TYPE_{name}".upper().replace("-", "_") for name in names]
+    words = [name.upper().replace("-", "_") for name in names]
+    endings = [(f"_TYPE_{word}", f"_MODE_{word}") for word in words]
     found = [[member for member in enum if member.name.upper().endswith(ending)] for ending in endings]
     if not all(found):
         raise ValueError(f"not known here: {', '.join(names)}")
@@ -150,37 +127,97 @@ def _put(params: Any, places: Sequence[str], value: Any) -> None:
             return
 
 
-def _watch_stdin() -> None:
-    """A pipe ends with whoever holds its other end, however that one died."""
-    while os.read(0, 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
+def _pretend_to_load(said: Mapping[str, Value], seconds: float) -> int | None:
+    """Hold the port and answer 503, as a server that reads its weights; the exit code, if it ends here."""
+    host, port = str(said["host"]), int(said["port"])
+    with closing(socket.socket()) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError:
+            _complain(f"couldn't bind HTTP server socket, hostname: {host}, port: {port}")
+            return 1
+        listener.listen()
+        threading.Thread(target=_answer_503, args=(listener,), daemon=True).start()
+        try:
+            return 0 if signal.sigtimedwait(STOP, seconds) else None
+        finally:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
+
+
+def _answer_503(listener: socket.socket) -> None:
+    head = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    with suppress(OSError):
+        while True:
+            caller = listener.accept()[0]
+            with closing(caller), suppress(OSError):
+                caller.settimeout(1)
+                caller.recv(65536)
+                caller.sendall(head + b"Content-Length: %d\r\n\r\n" % len(LOADING) + LOADING)
+
+
+def _complain(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        build = version("xllamacpp").rpartition(".")[2]
+    except PackageNotFoundError:
+        build = "0"
+    return f"version: 0.6.0-dev (build {build}, commit demo)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = vars(arguments().parse_args(argv))
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_NAME, b"llama-server")  # so that it is found as one
-    if options["die_with_parent"] == "thread":
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # also reaches a stopped process
+    try:
+        said = parse(sys.argv[1:] if argv is None else argv, os.environ)
+    except BadArgument as error:
+        _complain(str(error))
+        return 1
+    if "usage" in said:
+        print(HELP, end="")
+        return 0
+    if "version" in said:
+        _complain(_version())
+        return 0
+    if "model" not in said:
+        _complain("error: -m is missing: the demo's llama-server is no router")
+        return 1
+    return _serve(said)
+
+
+def _serve(said: Mapping[str, Value]) -> int:
+    ctypes.CDLL(None).prctl(PR_SET_NAME, b"llama-server")  # so that it is found as one
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP)  # before a native thread could take them
     try:
         import xllamacpp
     except ImportError:
-        print("the demo's llama-server is not installed: pip install halotui[demo]", file=sys.stderr)
+        _complain("the demo's llama-server is not installed: pip install halotui[demo]")
         return 2
-    if options["log_file"]:
+    if log := said.get("log-file"):
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-        os.dup2(os.open(options["log_file"], flags, 0o600), 2)
-    if options["die_with_parent"]:
-        threading.Thread(target=_watch_stdin, daemon=True).start()
+        os.dup2(os.open(str(log), flags, 0o600), 2)
+    die_with_parent(said.get("die-with-parent"))
+    box = os.environ.get(BOX, "")
+    if box and not belong_to(box):
+        _complain("the demo box has gone")
+        return 1
+    seconds = float(os.environ.get(LOAD_SECONDS) or 0)
+    # the one that the box starts was there before anybody looked
+    if seconds and not started_by(box) and said["port"] and Path(str(said["model"])).exists():
+        code = _pretend_to_load(said, seconds)
+        if code is not None:
+            return code
     try:
-        server = xllamacpp.Server(parameters(xllamacpp, options))  # returns when the model is served
+        server = xllamacpp.Server(parameters(xllamacpp, said))  # returns when the model is served
     except (RuntimeError, ValueError) as error:
-        print(f"llama-server: {error}", file=sys.stderr)
+        _complain(f"llama-server: {error}")
         return 1
     signal.sigwait(STOP)
-    signal.alarm(3)  # a stop may be lost, or wait for a stream
+    signal.alarm(STOP_SECONDS)
     del server
     return 0
 

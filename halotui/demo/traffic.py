@@ -9,6 +9,7 @@ import asyncio
 import random
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ FILLER = "Here is what I have so far: the field was white, the lake was grey, an
 # How long a question is, in bytes, of which the model makes as many tokens; and how often.
 PROMPTS = ((120, 6), (450, 3), (1700, 1))
 ANSWERS = (60, 250)  # tokens
+HUSH_SECONDS = 0.25
 PAUSE_SECONDS = 7.0  # mean; a user reads
 CONTEXT_BYTES = 2500  # where a user starts a new conversation: with the answer, below one slot's context
 USERS = 3  # one more than the slots: now and then somebody waits
@@ -51,11 +53,21 @@ class Traffic:
     ``spec_decay``: the first requests ask for a refrain, which n-gram speculation drafts without a miss;
     the later ones for free text, where the server finds nothing to draft. Then, as with llama.cpp #19231,
     drafts are absent, /slots still says speculative, and the acceptance of what was drafted is perfect.
+    ``hush``: nobody asks anything for as long as it says so.
     """
 
-    def __init__(self, url: str, *, slots: int, seed: int, spec_decay: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        slots: int,
+        seed: int,
+        spec_decay: bool = False,
+        hush: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._client = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(10, read=None, pool=None))
         self._slots = slots
+        self._hush = hush
         self._dice = random.Random(seed)
         self._first, self._later = (_refrain(), FREE) if spec_decay else ({}, {})
         self._asked = 0
@@ -86,6 +98,8 @@ class Traffic:
             if sum(len(message["content"]) for message in talk) + len(asked) > CONTEXT_BYTES:
                 talk.clear()
             talk.append({"role": "user", "content": asked})
+            while self._hush():  # noqa: ASYNC110 - a file says so
+                await asyncio.sleep(HUSH_SECONDS)
             try:
                 answered = await self._ask(talk, number)
             except httpx.HTTPError:  # the server is gone, or stands still: users are patient

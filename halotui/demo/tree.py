@@ -13,6 +13,7 @@ import random
 import shutil
 import struct
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +22,11 @@ SLOT = "0000:c5:00.0"
 MEMORY_TOTAL = 131161644 * 1024  # what the kernel leaves of 128 GB
 GTT_TOTAL = 120 * GIB
 VRAM_TOTAL = 512 << 20
+VRAM_FULL, VRAM_REST = 455 << 20, 96 << 20
 SWAP_TOTAL = 8 * GIB
 MODEL_BYTES = 58 * GIB  # the model that the box pretends to hold
 KV_BYTES_PER_TOKEN = 192 << 10
+GTT_REST = 140 << 20  # what a desktop takes
 SYSTEM_BYTES = 5 * GIB  # desktop, services, kernel
 CACHE_BYTES = 24 * GIB  # page cache, where there is room
 PRESSURE_SECONDS = 10.0
@@ -33,11 +36,17 @@ HANGING = ("gpu_metrics", "gpu_busy_percent")
 
 @dataclass(frozen=True)
 class Load:
-    """What the server is doing: requests in each phase, and tokens that the slots hold."""
+    """What the server is doing: requests in each phase, and tokens that the slots hold.
+
+    ``models`` counts those in memory, one that is being loaded by its part; without any the box is at rest.
+    ``carve_out``: they fill the VRAM carve-out first, as Vulkan does; ROCm leaves it alone.
+    """
 
     prefilling: int = 0
     decoding: int = 0
     tokens: int = 0
+    models: float = 1.0
+    carve_out: bool = True
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,8 @@ class Chip:
 
 
 class Tree:
-    """``root/sysfs`` and ``root/procfs``, for a LocalHost to look at. ``pid`` is the box's llama-server.
+    """``root/sysfs`` and ``root/procfs``, for a LocalHost to look at. ``pid`` is the box's llama-server,
+    until :meth:`house` says otherwise.
 
     ``pressure``: memory runs out within some ten seconds of the first update.
     """
@@ -106,8 +116,10 @@ class Tree:
         """Write what the sensors say at ``time`` (seconds, from any origin); readers see whole files only."""
         if self._began is None:
             self._began = time
-        gtt = MODEL_BYTES + load.tokens * KV_BYTES_PER_TOKEN
-        if self._pressure:
+        gtt = int(MODEL_BYTES * load.models) + load.tokens * KV_BYTES_PER_TOKEN
+        gtt = min(gtt, GTT_TOTAL) if load.models else GTT_REST
+        vram = VRAM_FULL if load.models and load.carve_out else VRAM_REST
+        if self._pressure and load.models:
             part = min(1.0, (time - self._began) / PRESSURE_SECONDS)
             gtt += int((PRESSURE_LEVEL * GTT_TOTAL - gtt) * part)
         values = self._chip.step(load, time)
@@ -115,6 +127,8 @@ class Tree:
         sensors = self.device / "hwmon/hwmon5"
         files: dict[Path, str | bytes] = {
             self.device / "mem_info_gtt_used": f"{gtt}\n",
+            self.device / "mem_info_vram_used": f"{vram}\n",
+            self.device / "mem_info_vis_vram_used": f"{vram}\n",
             self.device / "gpu_busy_percent": f"{round(values['busy'])}\n",
             self.device / "pp_dpm_sclk": _sclk_table(round(values["sclk"])),
             self.device / "pp_dpm_mclk": _table(round(values["uclk"], -2), (1000, 800, 400)),
@@ -128,6 +142,15 @@ class Tree:
         }
         for path, content in files.items():
             self._write(path, content)
+
+    def house(self, pids: Iterable[int]) -> None:
+        """These processes live here, and no others."""
+        wanted = {str(pid) for pid in pids}
+        there = {path.name for path in self.procfs.iterdir() if path.name.isdecimal()}
+        for name in there - wanted:
+            (self.procfs / name).unlink()
+        for name in wanted - there:
+            (self.procfs / name).symlink_to(Path("/proc") / name)
 
     def hang(self) -> None:
         """A GPU in reset: whoever reads its busiest files waits for ever."""
@@ -192,8 +215,9 @@ class Tree:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(os.path.relpath(target, link.parent))
         # The real kernel speaks for processes and the clock; the tree only says who lives here.
-        for name in ("net", "self", "stat", "uptime", *([str(pid)] if pid else [])):
+        for name in ("net", "self", "stat", "uptime", "sys/kernel/random"):
             (self.procfs / name).symlink_to(Path("/proc") / name)
+        self.house([pid] if pid else [])
 
     def _write(self, path: Path, content: str | bytes) -> None:
         data = content.encode() if isinstance(content, str) else content
@@ -261,9 +285,7 @@ STATIC = {  # below the device
     "power_dpm_force_performance_level": "auto",
     "mem_info_gtt_total": f"{GTT_TOTAL}",
     "mem_info_vram_total": f"{VRAM_TOTAL}",
-    "mem_info_vram_used": f"{455 << 20}",
     "mem_info_vis_vram_total": f"{VRAM_TOTAL}",
-    "mem_info_vis_vram_used": f"{455 << 20}",
     "hwmon/hwmon5/name": "amdgpu",
     "hwmon/hwmon5/temp1_label": "edge",
     "hwmon/hwmon5/power1_label": "PPT",
@@ -277,6 +299,8 @@ STATIC = {  # below the device
     "drm/renderD128/dev": "226:128",
 }
 SYSTEM = {  # below the root
+    "dev/dri/renderD128": "",  # there, and ours to open
+    "dev/kfd": "",
     "sysfs/module/ttm/parameters/pages_limit": f"{GTT_TOTAL // 4096}",
     "sysfs/module/amdgpu/parameters/gttsize": "-1",
     "sysfs/module/amdgpu/parameters/cwsr_enable": "1",

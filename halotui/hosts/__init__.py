@@ -22,6 +22,9 @@ class Process(Struct, frozen=True, kw_only=True):
     cwd: str | None = None
     started_time: float | None = None  # Unix seconds
     ports: tuple[int, ...] = ()  # TCP ports it listens on, where readable
+    stderr: str | None = None  # the regular file that it goes to, if it does
+    uid: int | None = None
+    parent: int | None = None  # its pid
 
     def __repr__(self) -> str:
         """Without command line and environment, where keys may stand: a traceback may print it."""

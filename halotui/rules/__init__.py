@@ -13,7 +13,7 @@ from pkgutil import iter_modules
 from msgspec import Struct
 
 from halotui.history import History
-from halotui.model import Finding, Frame, Server, ServerState, Severity
+from halotui.model import Finding, Frame, Patch, Server, ServerState, Severity
 
 RANK = {severity: rank for rank, severity in enumerate(reversed(Severity))}  # the most severe first
 _GONE = (ServerState.DOWN, ServerState.FAILED)
@@ -29,6 +29,7 @@ class Symptom(Struct, frozen=True, kw_only=True):
     severity: Severity | None = None
     why: str | None = None
     fix: str | None = None
+    patch: Patch | None = None
 
 
 class Undefined(Struct, frozen=True):
@@ -70,6 +71,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     needs: tuple[str, ...] = ()  # what it reads, as struct.attribute of ``model``
     marks: tuple[str, ...] = ()  # the fields on screen that it is about
     reference: str | None = None
+    patch: Patch | None = None  # for ``Finding.patch``: only where a relaunch with it is the cure
 
 
 def _all() -> tuple[Rule, ...]:

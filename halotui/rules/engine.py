@@ -117,6 +117,7 @@ def _unwell(rule: Rule, symptom: Symptom, old: _Alarm | None, now: float, hold: 
         since_time=since,
         reference=rule.reference,
         fields=rule.marks,
+        patch=symptom.patch or rule.patch,
     )
     return _Alarm(since=since, finding=finding)
 

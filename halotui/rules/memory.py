@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from halotui.format import percent, size
-from halotui.model import Frame, Gpu, Severity
+from halotui.model import Frame, Gpu, Patch, Severity
 from halotui.rules import RANK, Rule, Symptom, Undefined, View
 
 _ID = "gtt-pressure"
@@ -27,12 +27,14 @@ class _Levels(Struct, frozen=True):
         return Severity.WARNING if used >= (self.clear if firing else self.warning) else None
 
 
+_SMALLER_CACHE: Patch = {"ctk": "q8_0", "ctv": "q8_0"}
 _GTT = _Levels(0.92, 0.95, 0.98)
 _RAM = _Levels(0.94, 0.96, 0.98)
 
 
 def _gtt_pressure(view: View) -> Iterator[Symptom | Undefined]:
     yield from map(Undefined, view.subjects(_ID) - {gpu.id for gpu in view.frame.gpus})
+    alone = len(list(view.running)) == 1  # of several, nobody knows whose cache should shrink
     for gpu in view.frame.gpus:
         used, total = gpu.gtt_used_bytes, gpu.gtt_total_bytes
         if used is None or not total:
@@ -50,7 +52,13 @@ def _gtt_pressure(view: View) -> Iterator[Symptom | Undefined]:
         if pressed:
             severity, title = min(pressed, key=lambda found: RANK[found[0]])
             evidence = ", ".join(_evidence(view.frame, gpu, used, total))
-            yield Symptom(subject=gpu.id, severity=severity, title=title, evidence=evidence)
+            yield Symptom(
+                subject=gpu.id,
+                severity=severity,
+                title=title,
+                evidence=evidence,
+                patch=_SMALLER_CACHE if alone else None,
+            )
 
 
 def _ram(frame: Frame, gtt: int, firing: bool) -> Severity | None:

@@ -32,6 +32,7 @@ def _np_slots(view: View) -> Iterator[Symptom | Undefined]:
                 evidence=", ".join(_evidence(server, asked, total)),
                 why=_WHY_ONE if known_fault else None,
                 fix=_FIX_ONE if known_fault else None,
+                patch={"kvu": True} if known_fault else None,
             )
 
 

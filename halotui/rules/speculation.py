@@ -195,6 +195,7 @@ def _spec_unused(view: View) -> Iterator[Symptom | Undefined]:
             f"0 tokens drafted in {count(len(requests))} finished requests",
             why=_WHY_REFUSED if types else None,
             fix=_FIX_REFUSED if types else None,
+            patch=None if types else {"spec": "draft-simple"},
         )
 
 
@@ -219,6 +220,7 @@ RULES = (
         fix="Relaunch without speculation, or with another build (PR #19261 cures ngram-simple); or use "
         "/v1/completions.",
         reference="https://github.com/ggml-org/llama.cpp/issues/19231",
+        patch={"draft": None, "spec": None},
     ),
     Rule(
         id="spec-unused",

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
@@ -20,10 +21,13 @@ CHART_FRAMES = 300
 WIDEST = 82  # cells inside the pop-up
 
 
-class Explain(ModalScreen[None]):
-    """A pop-up over the cockpit; any of esc, e, q or enter puts it away."""
+class Explain(ModalScreen[bool]):
+    """A pop-up over the cockpit; any of esc, e, q or enter puts it away. With a ``cure``, r gives True."""
 
-    BINDINGS: ClassVar = [("escape,e,q,enter", "dismiss", "Back")]
+    BINDINGS: ClassVar = [
+        Binding("escape,e,q,enter", "dismiss", "Back"),
+        Binding("r", "cure", "Relaunch", id="relaunch"),
+    ]
     DEFAULT_CSS = """
     Explain { align: center middle; background: $background 60%; }
     Explain > VerticalScroll {
@@ -34,14 +38,19 @@ class Explain(ModalScreen[None]):
     Explain Static { height: auto; }
     """
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: Text, *, cure: bool = False) -> None:
         super().__init__()
-        self._text = text
+        self._text, self._cure = text, cure
 
     def compose(self) -> ComposeResult:
         with VerticalScroll() as box:
-            box.border_subtitle = "esc"
+            cure = "[@click=screen.cure]r relaunch with the fix[/] · " if self._cure else ""
+            box.border_subtitle = f"{cure}esc"
             yield Static(self._text)
+
+    def action_cure(self) -> None:
+        if self._cure:
+            self.dismiss(True)
 
 
 def explain(view: View, ref: Ref, width: int) -> Text:

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from rich.text import Text
 
-from halotui.keymap import KEYS
+from halotui.keymap import usable
 
 _READING = """\
 Read from the top: what is wrong, how fast, how full, who is doing it, why.
@@ -15,12 +15,12 @@ Read from the top: what is wrong, how fast, how full, who is doing it, why.
 """
 
 
-def help_text() -> Text:
-    """The help pop-up's text."""
+def help_text(acting: bool = False) -> Text:
+    """The help pop-up's text; ``acting``: with the keys that change a server."""
     text = Text()
     text.append("halotui\n\n", "bold")
     text.append(_READING + "\n")
-    for tooltip, keys in groupby(KEYS, key=lambda key: key.tooltip):
+    for tooltip, keys in groupby(usable(acting), key=lambda key: key.tooltip):
         text.append(f"  {' '.join(key.shown for key in keys):<14}", "bold")
         text.append(f"{tooltip}\n")
     text.append("\nWith the mouse: click a number to point at it, again to explain it.\n", "dim")

@@ -21,7 +21,8 @@ import pytest
 
 from halotui.collectors import amdgpu_sysfs, llama_process, memory
 from halotui.demo import traffic
-from halotui.demo.box import Box, BoxError, server_command, start_box
+from halotui.demo.backends import LOG, command, profile
+from halotui.demo.box import Box, BoxError, start_box
 from halotui.demo.traffic import REFRAINS, Traffic
 from halotui.demo.tree import Load
 from halotui.hosts.local import LocalHost
@@ -175,7 +176,7 @@ async def test_spec_decay_stops_the_drafts(
 ) -> None:
     """As llama.cpp #19231: all that was drafted was right, then nothing is drafted, and no one says so."""
     monkeypatch.setattr(traffic, "PAUSE_SECONDS", 0.05)
-    flags = server_command(Path(), "spec-decay")
+    flags = command(profile("vulkan", Path(), "spec-decay", 1, {}), Path(LOG))
     speculation = flags[flags.index("--spec-type") : flags.index("--log-file")]
     with start_server("-np", "2", "-c", "8192", *speculation) as server:
         users = Traffic(server.url, slots=2, seed=2, spec_decay=True)

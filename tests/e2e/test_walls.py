@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from running import environment
+from running import NOWHERE, environment
 
 ROOT = Path(__file__).parents[2]
 SCREEN = {"textual", "rich", "plotext"}
@@ -29,22 +29,25 @@ sys.exit(code)
 """
 
 
-def imported(*args: str, code: int = 0) -> set[str]:
+def imported(*args: str, code: int = 0, state: Path | str = NOWHERE, silent: bool = False) -> set[str]:
     """The top-level modules that are loaded when this command line ends."""
     done = subprocess.run(
         [sys.executable, "-c", SPY, *args],
-        env=environment(),
+        env=environment(XDG_STATE_HOME=str(state)),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=30,
     )
     assert done.returncode == code, done.stderr
-    assert done.stdout
+    assert done.stdout or silent
     return set(done.stderr.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("args", [["--version"], ["--help"], ["stream", "--help"]])
+@pytest.mark.parametrize(
+    "args",
+    [["--version"], ["--help"], ["stream", "--help"], ["relaunch", "--help"], ["profiles", "add", "--help"]],
+)
 def test_words_cost_nothing(args: list[str]) -> None:
     assert not imported(*args) & HEAVY
 
@@ -54,6 +57,23 @@ def test_headless_is_free_of_the_screen(args: list[str], server: Any) -> None:
     modules = imported(*args, "--url", server.url)
     assert not modules & (SCREEN | {"httpx", "httpcore"})
     assert "msgspec" in modules  # the spy sees what there is
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["servers"], 0),
+        (["profiles"], 0),
+        (["profiles", "show", "vulkan"], 0),
+        (["relaunch", "--dry-run", "--set", "no-such-setting=1"], 2),
+        (["relaunch", "--status"], 0),
+        (["launch", "vulkan", "--dry-run"], 1),
+        (["stop", "--server", "http://127.0.0.1:1", "--yes"], 3),
+    ],
+)
+def test_who_acts_is_free_of_the_screen(args: list[str], code: int, server: Any, tmp_path: Path) -> None:
+    modules = imported(*args, code=code, state=tmp_path, silent=code > 0)
+    assert not modules & (SCREEN | {"httpx", "httpcore"})
 
 
 def test_httpx_is_for_https() -> None:

@@ -217,6 +217,8 @@ def anything(kind: Any) -> st.SearchStrategy[Any]:
         return st.none()
     if get_origin(kind) in (Union, UnionType):
         return st.one_of(*map(anything, get_args(kind)))
+    if get_origin(kind) is dict:
+        return st.dictionaries(*map(anything, get_args(kind)), max_size=2)
     if get_origin(kind) is tuple:
         return st.lists(anything(get_args(kind)[0]), max_size=4).map(tuple)
     if issubclass(kind, Enum):

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from builders import GIB, GPU, Watch, gpu, memory
-from halotui.model import Finding, Severity
+from builders import GIB, GPU, Watch, gpu, memory, server
+from halotui.model import Finding, Server, ServerState, Severity
 from halotui.rules.engine import KEEP, State
 
 
@@ -62,6 +62,23 @@ def test_undefined_without_data(unknown: dict[str, Any]) -> None:
     watch = Watch(hold=False)
     assert judge(watch, gpus=[gpu(**unknown)]) is None
     assert watch.engine.state("gtt-pressure", GPU) == State.UNDEFINED
+
+
+@pytest.mark.parametrize(
+    ("servers", "patch"),
+    [
+        ([server()], {"ctk": "q8_0", "ctv": "q8_0"}),
+        ([server(), server("http://127.0.0.1:8081", ServerState.DOWN)], {"ctk": "q8_0", "ctv": "q8_0"}),
+        ([server(), server("http://127.0.0.1:8081")], None),
+        ([], None),
+    ],
+    ids=["one", "one-runs", "two", "none"],
+)
+def test_a_smaller_cache_is_offered_where_its_owner_is_known(
+    servers: list[Server], patch: dict[str, str] | None
+) -> None:
+    found = judge(gpus=[gpu(gtt=119)], servers=servers)
+    assert found is not None and found.patch == patch
 
 
 def test_holds_and_clears_below_its_clear_level() -> None:

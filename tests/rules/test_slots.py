@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from builders import GIB, Watch, server
@@ -18,6 +19,9 @@ def test_fires_when_the_server_has_other_slots_than_asked() -> None:
     assert found.title == "The server has more slots than asked for"
     assert found.evidence == "-np 1, the server has 4 (4×)"
     assert "-kvu" in found.fix and "17997" in found.fix
+    assert found.patch == {"kvu": True}
+    assert b'"patch":{"kvu":true}' in msgspec.json.encode(found)
+    assert b"patch" not in msgspec.json.encode(msgspec.structs.replace(found, patch=None))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +55,7 @@ def test_caches_of_their_own_cost_by_the_slot() -> None:
     )
     assert found is not None
     assert found.evidence.endswith("KV cache 8.00 GiB, 2 slots of that context would need 2.00 GiB")
-    assert "-kvu" not in found.fix  # not the fault of #17989
+    assert "-kvu" not in found.fix and found.patch is None  # not the fault of #17989
 
 
 def test_an_unknown_layout_claims_no_cost() -> None:

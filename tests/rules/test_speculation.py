@@ -42,6 +42,7 @@ def test_the_fault_of_19231() -> None:
     assert last is not None and last.subject == URL and last.since_time == 3
     assert last.evidence == "slot 0: coverage 69 % over 1 earlier, 0 % over the last 3 requests"
     assert "19231" in last.why and "N-gram" in last.why
+    assert last.patch == {"draft": None, "spec": None}
 
 
 def test_a_draft_model_needs_two_later_requests() -> None:
@@ -175,12 +176,14 @@ def test_a_draft_model_without_a_type() -> None:
     found = unused(**UNUSED)
     assert found is not None and found.id == "spec-unused"
     assert "--spec-type draft-simple" in found.fix
+    assert found.patch == {"spec": "draft-simple"}
     assert found.evidence.startswith("draft model small.gguf, yet /slots says speculative: false; 0 tokens")
 
 
 def test_a_type_that_was_refused() -> None:
     found = unused(spec_type="draft-simple", **UNUSED)
     assert found is not None and "vocabularies" in found.why and "log" in found.fix
+    assert found.patch is None  # no flag cures two vocabularies
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import fake_desk
 import pytest
+from fake_desk import ASKS, CHECKS, CUT, FAILED, LOST, ROLLED_BACK, FakeDesk
 from textual.pilot import Pilot
 
+from halotui.app import HalotuiApp
 from halotui.demo.scene import Scene
+from halotui.feed import Feed
 from halotui.sampler import gpu
 from halotui.shots import SHADES, Shot, stage, svg
 
@@ -30,6 +34,7 @@ class Case(NamedTuple):
     height: int
     keys: tuple[str, ...] = ()
     scene: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    desk: dict[str, Any] | None = None  # where servers may be changed
 
 
 CASES = {
@@ -44,7 +49,49 @@ CASES = {
     "explain-finding-120x40": Case(120, 40, keys=("e",), scene={"fault": "spec-decay"}),
     "explain-field-80x24": Case(80, 24, keys=("down", "e")),
     "sources-120x40": Case(120, 40, keys=("3",)),
+    "acting-80x24": Case(80, 24, desk={}),
+    "acting-help-120x40": Case(120, 40, keys=("question_mark",), desk={}),
+    "explain-cure-80x24": Case(80, 24, keys=("e",), scene={"fault": "spec-decay"}, desk={}),
 }
+SIZES = {"60x16": (60, 16), "80x24": (80, 24), "120x40": (120, 40)}
+DO = ("b", "enter")
+POPUPS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # keys, and what the desk says
+    "launcher": (("r",), {}),
+    "launcher-form": (("r", "enter", "down", "down", "right"), {}),
+    "launcher-profile": (("r", "down", "down", "down"), {}),
+    "check": (("b",), {}),
+    "check-failed": (("b",), {"checks": (*CHECKS, FAILED)}),
+    "under-way": (DO, {}),
+    "under-way-asks": (DO, {"told": ASKS}),
+    "hidden": ((*DO, "escape"), {}),
+    "kept": (DO, {"end": fake_desk.KEPT}),
+    "rolled-back": (DO, {"end": ROLLED_BACK}),
+    "lost": (DO, {"end": LOST}),
+    "cut-off": ((), {"standing": (CUT,)}),
+}
+CASES |= {
+    f"{name}-{size}": Case(*SIZES[size], keys=keys, desk=desk, scene={"seconds": 20})
+    for name, (keys, desk) in POPUPS.items()
+    for size in SIZES
+    if size != "60x16" or name in ("launcher-form", "check", "under-way-asks", "kept")
+}
+
+
+def acting(scene: Scene, desk: FakeDesk) -> HalotuiApp:
+    """The application where servers may be changed."""
+
+    async def open_feed() -> Feed:
+        return scene
+
+    return HalotuiApp(open_feed, desk=desk.open, unfinished=Path(__file__))
+
+
+async def settled(pilot: Pilot[int]) -> None:
+    """What a key opens comes by and by: until two looks are the same."""
+    before, now = "", pilot.app.export_screenshot()
+    while before != now or "checking…" in now or "looking…" in now:
+        await pilot.pause(0.1)
+        before, now = now, pilot.app.export_screenshot()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -53,14 +100,23 @@ def test_screen(name: str, snap_compare: Callable[..., bool], monkeypatch: pytes
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(gpu, "DEADLINE", 2.0)  # a busy machine is not a hung GPU
     scene = Scene(**case.scene)
-    app = stage(scene)
+    desk = FakeDesk(**case.desk) if case.desk is not None else None
+    app = stage(scene) if desk is None else acting(scene, desk)
     drawn = ""
 
     async def wait(pilot: Pilot[int]) -> None:
         nonlocal drawn
         await scene.shown.wait()
-        await pilot.press(*case.keys)
-        await pilot.pause()
+        if desk is not None:
+            await settled(pilot)
+        for key in case.keys:
+            await pilot.press(key)
+            await pilot.pause()
+            if desk is not None:
+                await settled(pilot)
+        if desk is not None and "end" in (case.desk or {}):
+            desk.go.set()
+            await settled(pilot)
         drawn = app.export_screenshot()
         await scene.close()
 

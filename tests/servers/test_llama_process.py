@@ -160,6 +160,9 @@ def test_log_path_is_where_the_server_writes() -> None:
     assert launch_facts(process("llama-server --log-file l.log", cwd="/srv")).log_path == "/srv/l.log"
     assert launch_facts(process("llama-server --log-file l.log")).log_path is None
     assert launch_facts(process(["llama-server", "--log-file", "/tmp/\x1b[2J.log"])).log_path is None
+    assert launch_facts(process(stderr="/srv/err.log")).log_path == "/srv/err.log"
+    assert launch_facts(process("llama-server --log-file /l.log", stderr="/err.log")).log_path == "/l.log"
+    assert launch_facts(process(stderr="/srv/\x1b[2J.log")).log_path is None
 
 
 def test_texts_are_made_harmless() -> None:

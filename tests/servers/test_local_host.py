@@ -69,6 +69,29 @@ def test_it_is_a_host() -> None:
     assert (host.sysfs, host.procfs) == (Path("/sys"), Path("/proc"))
 
 
+@pytest.mark.parametrize("fate", ["kept", "renamed", "removed", "replaced", "a pipe", "no file"])
+def test_a_process_tells_the_file_that_stderr_goes_to(host: LocalHost, tmp_path: Path, fate: str) -> None:
+    log, other = tmp_path / "server.log", tmp_path / "old.log"
+    with log.open("w") as out:
+        to = {"a pipe": subprocess.PIPE, "no file": subprocess.DEVNULL}.get(fate, out)
+        process = subprocess.Popen(["sleep", "60"], stderr=to)
+    try:
+        if fate in ("renamed", "replaced"):
+            log.rename(other)
+        if fate == "replaced":
+            log.touch()
+        if fate == "removed":
+            log.unlink()
+        while not (found := {p.pid: p for p in host.processes(("sleep",), ())}.get(process.pid)):
+            time.sleep(0.01)
+        expected = {"kept": str(log), "renamed": str(other), "replaced": str(other)}
+        assert found.stderr == expected.get(fate)
+        assert (found.uid, found.parent) == (os.getuid(), os.getpid())
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 300_000])
 def test_read_gives_the_whole_file(host: LocalHost, tmp_path: Path, size: int) -> None:
     file = tmp_path / "file"

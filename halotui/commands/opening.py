@@ -1,0 +1,74 @@
+"""Opens the desk: for the commands, for the screen, and for the demo."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from halotui.actions import Desk
+    from halotui.config import Settings
+    from halotui.demo.box import Box
+    from halotui.servers.profile import Profile
+
+
+def open_desk(settings: Settings, said: Mapping[str, Any]) -> Desk:
+    """The desk of this machine, or of the one that ``said`` roots in sysfs and procfs. Blocks to import."""
+    from halotui import config
+
+    named = said.get("config")
+    file = named or config.config_dir() / "config.toml"
+    return _open(settings, said, config.state_dir(), file, lambda: _load(named))
+
+
+def open_demo_desk(settings: Settings, said: Mapping[str, Any], box: Box) -> Desk:
+    """The demo's own: its two backends and what is saved there; nothing of the user's is read or written."""
+    import msgspec
+
+    from halotui.servers.profile import Profile
+
+    there = {**said, "sysfs": box.sysfs, "procfs": box.procfs}
+    shipped = msgspec.convert(box.profiles, dict[str, Profile])
+    file = box.state / "config.toml"
+
+    def profiles() -> dict[str, Profile]:
+        return {**shipped, **(_load(file) if file.is_file() else {})}
+
+    return _open(settings, there, box.state, file, profiles, shipped=False)
+
+
+def _open(
+    settings: Settings,
+    said: Mapping[str, Any],
+    state: Path,
+    config_file: Path,
+    profiles: Callable[[], Mapping[str, Profile]],
+    shipped: bool = True,
+) -> Desk:
+    from halotui.hosts.local import LocalHost
+    from halotui.hosts.local_hands import LocalHands
+    from halotui.servers.desk import LocalDesk
+
+    return LocalDesk(
+        LocalHost(said.get("sysfs", Path("/sys")), said.get("procfs", Path("/proc"))),
+        LocalHands(),
+        state=state,
+        config_file=config_file,
+        profiles=profiles,
+        urls=settings.urls,
+        api_key=os.environ.get(settings.api_key_env or "LLAMA_API_KEY"),
+        shipped=shipped,
+    )
+
+
+def _load(file: Path | None) -> Mapping[str, Profile]:
+    """The user's profiles, read anew: an edit counts at once."""
+    from halotui import config
+    from halotui.actions import ActionError
+
+    try:
+        return config.load(file).profiles
+    except config.ConfigError as error:
+        raise ActionError(str(error)) from None

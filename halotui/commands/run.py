@@ -1,0 +1,203 @@
+"""The commands that act, and their answers: data on stdout, talk on stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from halotui import exits
+from halotui.actions import ActionError, Ask, Desk, Kind, Outcome, Proposal, ServerRow, Step, Value
+from halotui.commands import printing
+from halotui.commands.following import confirm, follow, terminal
+from halotui.commands.opening import open_desk
+from halotui.exits import UsageError
+from halotui.safe import clean
+
+if TYPE_CHECKING:
+    from halotui.config import Settings
+
+Said = Mapping[str, Any]
+
+_CODES = {
+    Step.KEPT: exits.OK,
+    Step.STOPPED_FOR_GOOD: exits.OK,
+    Step.REFUSED: exits.FAILURE,
+    Step.ROLLED_BACK: exits.ROLLED_BACK,
+    Step.LOST: exits.LOST,
+}
+
+
+class _NoSuchServer(Exception):
+    """Exit code 3."""
+
+
+async def run(said: Said, settings: Settings) -> int:
+    """One command; the exit code. Raises UsageError."""
+    if settings.readonly and _acts(said):
+        raise UsageError("read-only: nothing is launched, stopped or written")
+    if _acts(said) and "yes" not in said and said["command"] != "profiles" and not terminal():
+        raise UsageError(
+            "needs --yes where there is no terminal to ask on; --dry-run shows what would happen"
+        )
+    desk = await asyncio.to_thread(open_desk, settings, said)
+    try:
+        if not said.get("status"):
+            await _tell_standing(desk)
+        return await _command(desk, said, settings)
+    except ActionError as error:
+        _talk(f"{error.reason}" + (f" ({error.hint})" if error.hint else ""))
+        return exits.FAILURE
+    except _NoSuchServer as error:
+        _talk(str(error))
+        return exits.UNREACHABLE
+    finally:
+        await desk.close()
+
+
+def _acts(said: Said) -> bool:
+    if said["command"] == "profiles":
+        return bool(said.get("what") == "add")
+    return said["command"] != "servers" and not (said.get("dry_run") or said.get("status"))
+
+
+async def _command(desk: Desk, said: Said, settings: Settings) -> int:
+    match said["command"], said.get("what"):
+        case "servers", _:
+            rows = await desk.servers()
+            _answer(rows, printing.servers(rows), said)
+        case "profiles", "show":
+            from halotui.commands.profiles import show
+
+            print(show(said["name"], settings, as_json="json" in said), flush=True)
+        case "profiles", "add":
+            server = choose(await desk.servers(), said["server"])
+            print(clean(await desk.save(server, said["name"])), flush=True)
+        case "profiles", _:
+            profiles = await desk.profiles()
+            _answer(profiles, printing.profiles(profiles), said)
+        case _:
+            return await (_status(desk, said) if said.get("status") else _act(desk, said))
+    return exits.OK
+
+
+async def _status(desk: Desk, said: Said) -> int:
+    standing, last = await desk.standing(), await desk.last()
+    lines = [printing.standing(standing)] if standing else []
+    lines += [printing.outcome(last)] if last else []
+    _answer({"standing": standing, "last": last}, "\n".join(lines) or "nothing was ever relaunched", said)
+    return exits.OK
+
+
+async def _act(desk: Desk, said: Said) -> int:
+    """Prepare, show, ask, carry out, report."""
+    dry = "dry_run" in said
+    if not (dry or "yes" in said or terminal()):
+        raise UsageError(
+            "needs --yes where there is no terminal to ask on; --dry-run shows what would happen"
+        )
+    proposal = await desk.prepare(await _ask(desk, said))
+    text = printing.proposal(proposal)
+    if dry or (not proposal.possible and "json" in said):
+        _answer(proposal, text, said)
+    else:
+        print(text, file=sys.stderr, flush=True)
+    if not proposal.possible:
+        _talk("refused: nothing was touched")
+        return exits.FAILURE
+    if dry:
+        return exits.OK
+    if "yes" not in said and not await confirm(f"{proposal.ask.kind.capitalize()}?"):
+        _talk("nothing was touched")
+        return exits.FAILURE
+    outcome = await follow(desk, proposal.id, kill="kill" in said)
+    if outcome is None:
+        return exits.INTERRUPTED
+    _answer(outcome, printing.outcome(outcome), said)
+    return _code(proposal, outcome)
+
+
+def _code(proposal: Proposal, outcome: Outcome) -> int:
+    """To roll back what was cut off is what an undo was asked for."""
+    if proposal.ask.kind is Kind.UNDO and outcome.kind is not Kind.UNDO and outcome.step is Step.ROLLED_BACK:
+        return exits.OK
+    return _CODES.get(outcome.step, exits.FAILURE)
+
+
+async def _ask(desk: Desk, said: Said) -> Ask:
+    kind = next((Kind(word) for word in ("undo", "finish") if word in said), None) or Kind(said["command"])
+    patch, extra = _patch(said), _extra(said)
+    profile = said.get("profile")
+    if profile is not None:
+        names = [row.name for row in await desk.profiles()]
+        if profile not in names:
+            raise UsageError(f"there is no profile '{profile}', but {', '.join(names)}")
+    server = ""
+    if kind in (Kind.RELAUNCH, Kind.STOP):
+        server = choose(await desk.servers(), said.get("server", ""))
+    return Ask(kind=kind, server=server, profile=profile, patch=patch, extra=extra, measure="measure" in said)
+
+
+def choose(rows: Sequence[ServerRow], wanted: str) -> str:
+    """The pid of the one that is meant by URL or pid, or of the only one there is."""
+    there = "".join(f"\n  {row.url}  pid {row.pid}  {clean(row.model)}" for row in rows)
+    if not rows:
+        raise _NoSuchServer("no llama-server runs here")
+    if wanted:
+        rows = [row for row in rows if wanted == str(row.pid) or _same(wanted, row.url)]
+        if not rows:
+            raise _NoSuchServer(f"no server '{clean(wanted)}' here, but:{there}")
+    elif len(rows) > 1:
+        rows = [row for row in rows if not row.refusal] or rows
+    if len(rows) > 1:
+        raise UsageError(f"which one? --server PID:{there}")
+    return str(rows[0].pid)
+
+
+def _same(wanted: str, url: str) -> bool:
+    wanted = wanted if "://" in wanted or wanted.startswith("unix:") else f"http://{wanted}"
+    return wanted.rstrip("/").replace("//localhost", "//127.0.0.1") == url
+
+
+def _patch(said: Said) -> dict[str, Value | None]:
+    from halotui.servers.vocabulary import convert
+
+    pairs = [pair.partition("=") for pair in said.get("set", ())]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise UsageError(f"--set: '{name}' is not NAME=VALUE")
+    words = [(name, value) for name, _, value in pairs] + [(name, "") for name in said.get("unset", ())]
+    try:
+        return dict(convert(name, value) for name, value in words)
+    except ActionError as error:
+        raise UsageError(f"{error.reason}" + (f" ({error.hint})" if error.hint else "")) from None
+
+
+def _extra(said: Said) -> tuple[str, ...] | None:
+    if "extra" not in said:
+        return None
+    try:
+        return tuple(shlex.split(said["extra"]))
+    except ValueError as error:
+        raise UsageError(f"--extra: {error}") from None
+
+
+async def _tell_standing(desk: Desk) -> None:
+    standing = await desk.standing()
+    if standing is not None:
+        _talk(printing.standing(standing))
+
+
+def _answer(what: object, text: str, said: Said) -> None:
+    if "json" in said:
+        text = json.dumps(msgspec.to_builtins(what), indent=2)  # ASCII alone: harmless on any terminal
+    print(text, flush=True)
+
+
+def _talk(text: str) -> None:
+    print("\n".join(map(clean, f"halotui: {text}".split("\n"))), file=sys.stderr, flush=True)

@@ -1,0 +1,107 @@
+"""The box's two llama-servers: one program on one CPU, told apart by where it lies and how it is started.
+
+Their flags differ so that a swap has a price and a gain that are real: Vulkan as its owners know it, quick
+with single tokens, ROCm with whole prompts.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import halotui
+
+SLOTS = 2
+MODEL, DRAFT, LOG = "demo-110B-Q4_K_M.gguf", "demo-1B-draft.gguf", "llama-server.log"
+FIRST, OTHER = "vulkan", "rocm"
+LOAD_SECONDS = 2.0  # that a relaunched one takes over its weights
+LONGEST_SHEBANG = 120
+
+FLAGS = {  # in halotui's vocabulary
+    "np": SLOTS,
+    "c": 8192,
+    "b": 256,
+    "ngl": 99,
+    "fa": "on",
+    "mmap": False,
+    "t": 1,
+    "td": 1,
+    "cram": 0,
+    "metrics": True,
+}
+OWN_FLAGS = {FIRST: {"ub": 16, "draft-max": 3}, OTHER: {"ub": 256, "draft-max": 1}}
+ENV: dict[str, dict[str, str]] = {
+    FIRST: {},
+    OTHER: {"ROCBLAS_USE_HIPBLASLT": "1"},
+}  # as its owners have it; here nobody reads it
+DESCRIPTIONS = {
+    FIRST: "demo: the CPU again, with -ub 16 and drafts of three tokens: slower prompts, faster answers",
+    OTHER: "demo: the CPU again, with -ub 256 and drafts of one token: faster prompts, slower answers",
+}
+NGRAMS = ("--spec-ngram-simple-size-n", "6", "--spec-ngram-simple-size-m", "8")
+SPELLINGS = {  # others: a dash before the name
+    "draft-max": ("--spec-draft-n-max",),
+    "metrics": ("--metrics",),
+    "mmap": ("-lm", "none"),
+    "spec": ("--spec-type",),
+}
+
+
+def lay_binaries(directory: Path) -> None:
+    """``vulkan/llama-server`` and ``rocm/llama-server``: the directory names the backend."""
+    python = sys.executable
+    shebang = f"#!{python}\n"
+    if " " in python or len(shebang) > LONGEST_SHEBANG:  # the kernel would cut it
+        shebang = f"#!/bin/sh\n'''exec' {shlex.quote(python)} \"$0\" \"$@\"\n' '''\n"
+    root = str(Path(halotui.__file__).parents[1])
+    code = f"import sys\n\nsys.path[0] = {root!r}\nfrom halotui.demo.server import main\n\nsys.exit(main())\n"
+    for backend in OWN_FLAGS:
+        binary = directory / backend / "llama-server"
+        binary.parent.mkdir()
+        binary.write_text(shebang + code)
+        binary.chmod(0o700)
+
+
+def profile(
+    backend: str, directory: Path, fault: str | None, port: int, env: dict[str, str]
+) -> dict[str, Any]:
+    """As ``servers.profile.Profile`` has it. A fault is one of the build: both backends have it."""
+    flags = {**FLAGS, **OWN_FLAGS[backend]}
+    drafts = {"draft": str(directory / DRAFT)}
+    extra: tuple[str, ...] = ()
+    if fault in ("np-slots", "spec-decay"):
+        drafts = {}
+        del flags["draft-max"]
+    if fault == "np-slots":  # the builds with this fault had it only without speculation
+        flags["np"] = 1
+    elif fault == "spec-decay":
+        flags["spec"], extra = "ngram-simple", NGRAMS
+    else:
+        flags["spec"] = "draft-simple"
+    return {
+        "description": DESCRIPTIONS[backend],
+        "runner": "plain",
+        "binary": str(directory / backend / "llama-server"),
+        "backend": backend,
+        "model": str(directory / MODEL),
+        **drafts,
+        "host": "127.0.0.1",
+        "port": port,
+        "cwd": str(directory),
+        "env": env | ENV[backend],
+        "flags": flags,
+        "extra": extra,
+    }
+
+
+def command(profile: dict[str, Any], log: Path) -> list[str]:
+    """The command line of the profile; the server that the box starts writes a log of its own."""
+    words = [profile["binary"], "-m", profile["model"], "--host", profile["host"], "--port", profile["port"]]
+    if "draft" in profile:
+        words += ["-md", profile["draft"]]
+    for name, value in profile["flags"].items():
+        words += SPELLINGS.get(name, (f"-{name}",))
+        words += [] if isinstance(value, bool) else [value]
+    return [str(word) for word in (*words, *profile["extra"], "--log-file", log)]

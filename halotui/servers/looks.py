@@ -1,0 +1,131 @@
+"""Looks at files, devices and ports for the pre-flight. Blocking: for a thread with a deadline."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path, PurePath
+from typing import Any
+
+from halotui.hosts import Host
+from halotui.hosts.hands import Hands
+from halotui.hosts.local import LocalHost
+from halotui.servers.checks import NODES, FileSeen, Logout
+from halotui.servers.launch import Launch, Runner
+from halotui.servers.wish import Wish
+
+Holders = dict[int, tuple[tuple[int, str], ...]]  # port: pid and name of who listens
+
+# Flags that name a file to be read, or a directory; llama.cpp's common/arg.cpp.
+_FILES = frozenset(
+    (
+        *("-mm", "--mmproj", "-mv", "--model-vocoder", "--lora", "--control-vector", "--models-preset"),
+        *("--grammar-file", "--chat-template-file", "--json-schema-file", "-jf"),
+        *("--ssl-key-file", "--ssl-cert-file", "--api-key-file", "-lcs", "--lookup-cache-static"),
+    )
+)
+_DIRECTORIES = frozenset(("--models-dir", "--media-path", "--slot-save-path", "--path"))
+_SCALED = frozenset(("--lora-scaled", "--control-vector-scaled"))  # FILE:SCALE, FILE SCALE in older builds
+# What they start is in a control group of the user's systemd.
+_BY_THE_MANAGER = (Runner.SYSTEMD, Runner.PODMAN, Runner.TOOLBOX, Runner.DISTROBOX)
+
+
+def files_and_devices(wish: Wish, launch: Launch, arguments: Sequence[str], host: Host) -> dict[str, Any]:
+    """At files; blocking."""
+    inside = wish.runner in (Runner.TOOLBOX, Runner.DISTROBOX)
+    files = [file for file in _named_files(arguments, wish.cwd) if not (inside and file.problem)]
+    cwd = "" if wish.runner is Runner.SYSTEMD else _problem(PurePath(launch.cwd), directory=True)
+    return {
+        "files": tuple(files),
+        "cwd": f"{launch.cwd}: {cwd}" if cwd else "",
+        "log": _unwritable(Path(launch.log)) if launch.log else "",
+        "devices": _devices(wish, host),
+        "logout": _logout(wish, host),
+        "kernel": _text(host, host.procfs / "cmdline"),
+    }
+
+
+def _named_files(arguments: Sequence[str], cwd: str) -> Iterator[FileSeen]:
+    for flag, value in pairwise(arguments):
+        if flag not in _FILES | _DIRECTORIES | _SCALED:
+            continue
+        for part in value.split(",") if "lora" in flag or "vector" in flag else [value]:
+            name = part.rpartition(":")[0] or part if flag in _SCALED else part
+            path = PurePath(cwd, name)
+            yield FileSeen(flag, str(path), _problem(path, directory=flag in _DIRECTORIES))
+
+
+def _problem(path: PurePath, *, directory: bool = False) -> str:
+    """Why a file cannot be read, or a directory entered; empty when it can."""
+    try:
+        about = Path(path).stat()
+    except (OSError, ValueError) as error:
+        return (error.strerror if isinstance(error, OSError) else None) or "not a path"
+    if stat.S_ISDIR(about.st_mode) is not directory:
+        return "not a directory" if directory else "not a file"
+    return "" if os.access(path, os.R_OK | (os.X_OK if directory else 0)) else "Permission denied"
+
+
+def _unwritable(log: Path) -> str:
+    """The log, or the nearest directory above it that there is: the rest is made when it is needed."""
+    place = next((place for place in (log, *log.parents) if place.exists()), None)
+    if place is None or os.access(place, os.W_OK | (os.X_OK if place.is_dir() else 0)):
+        return ""
+    return f"{place}: Permission denied"
+
+
+def _devices(wish: Wish, host: Host) -> tuple[FileSeen, ...] | None:
+    dev = host.sysfs.parent / "dev"
+    if not dev.is_dir():
+        return None
+    found = []
+    for pattern in NODES.get(wish.backend or "", ()):
+        nodes = host.glob(dev, pattern)
+        found += [FileSeen("", str(node), _node(node)) for node in nodes]
+        if not nodes:
+            found.append(FileSeen("", str(dev / pattern), "not there"))
+    return tuple(found)
+
+
+def _node(path: Path) -> str:
+    return "" if os.access(path, os.R_OK | os.W_OK) else "Permission denied"
+
+
+def taken_ports(
+    ports: Iterable[tuple[str, int]], host: Host, hands: Hands
+) -> tuple[tuple[int, ...], Holders]:
+    """The ports that cannot be bound, and who listens there. A host keeps what it saw of ports, and ours
+    is the sampler's: so we look through another."""
+    taken = tuple(port for name, port in ports if hands.port_taken(name, port))
+    processes = LocalHost(host.sysfs, host.procfs).processes((), taken) if taken else []
+    return taken, {
+        port: tuple((one.pid, one.name) for one in processes if port in one.ports) for port in taken
+    }
+
+
+def _logout(wish: Wish, host: Host) -> Logout:
+    """By where we run: what we start stays in our control group, what podman and systemd start does not."""
+    group = _text(host, host.procfs / "self/cgroup") or ""
+    kept = host.procfs.parent / "var/lib/systemd"
+    return Logout(
+        in_session="/session-" in group and wish.runner not in _BY_THE_MANAGER,
+        in_manager=bool(group) and (wish.runner in _BY_THE_MANAGER or "/user@" in group),
+        lingers=(kept / "linger" / _user()).exists() if kept.is_dir() else None,
+    )
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _text(host: Host, path: Path) -> str | None:
+    try:
+        return host.read(path).decode("utf-8", "replace")
+    except OSError:
+        return None

@@ -1,0 +1,304 @@
+"""The single steps of an undertaking: stop, start, watch it load, verify, measure. Each tells where it is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from halotui.actions import Progress, Speed, Step
+from halotui.collectors.llama_http import HttpKind, HttpProblem, LlamaHttp
+from halotui.format import duration
+from halotui.hosts import Host
+from halotui.hosts.hands import Hands, Identity
+from halotui.safe import clean
+from halotui.servers import pools, stopping, verify
+from halotui.servers.journal import Book, Journal
+from halotui.servers.launch import Launch, Plan
+from halotui.servers.loading import Loading
+from halotui.servers.speed import measure
+from halotui.servers.stopping import Patience
+
+LOOK_SECONDS = 0.25
+HEALTH_SECONDS = 5.0
+LINGER_SECONDS = 70.0  # what the kernel keeps of closed connections
+TAIL_LINES = 15
+BACK = "-back"  # ends the mark of what was put back
+MARK = "HALOTUI_LAUNCH"
+_NO_PORT = "couldn't bind HTTP server socket"
+
+
+class Failed(Exception):
+    """The new server is not one to keep."""
+
+    def __init__(self, reason: str, tail: tuple[str, ...] = ()) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.tail = tail
+
+
+class Cancelled(Exception):
+    """The user wants back what ran."""
+
+
+class Steps:
+    """What an undertaking is made of. ``tell`` hears of progress, ``ask`` answers a question ("kill"),
+    ``cancel`` is set to go back.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        host: Host,
+        hands: Hands,
+        book: Book,
+        tell: Callable[[Progress], None],
+        ask: Callable[[str], Awaitable[bool]],
+        patience: Patience | None = None,
+    ) -> None:
+        self.journal = journal
+        self.cancel = asyncio.Event()
+        self._host = host
+        self._hands = hands
+        self._book = book
+        self._tell = tell
+        self._ask = ask
+        self._patience = patience or Patience()
+        self._loading: Loading | None = None
+        self._started: float | None = None  # when we started what loads now
+        self._step_began = time.monotonic()
+
+    @property
+    def _plan(self) -> Plan:
+        return self.journal.plan
+
+    async def _stop(self, who: Identity, launch: Launch) -> None:
+        held = await asyncio.to_thread(pools.pool_bytes, self._host)
+        step = self.journal.step
+
+        async def may_kill() -> bool:
+            return await self._ask("kill")
+
+        await stopping.stop(
+            self._hands, who, launch, may_kill, lambda text: self._say(step, text), self._patience
+        )
+        self._say(step, "waiting for its port and its memory")
+        await stopping.port_free(self._hands, launch.url, self._patience.port)
+        pool = self._pool
+        await stopping.memory_back(pool, self._plan.gtt_bytes, held, self._patience.memory)
+
+    async def _take_down(self, who: Identity, launch: Launch | None) -> None:
+        """It is ours and nobody uses it yet: no consent is needed."""
+
+        async def yes() -> bool:
+            return True
+
+        if launch is not None:
+            await stopping.stop(
+                self._hands, who, launch, yes, lambda text: self._say(Step.UNDOING, text), self._patience
+            )
+
+    async def _start(self, launch: Launch, mark: str) -> Identity:
+        """Raises Failed, OSError."""
+        self._write(Step.UNDOING if self.journal.undoing else Step.STARTING, f"starting {launch.name}")
+        self._loading = Loading(self._host, launch, self._pool)
+        self._started = time.monotonic()
+        self.journal = replace(self.journal, log_start=_size(launch.log))
+        if launch.hands_over:
+            new = await self._handed_over(launch)
+        else:
+            new = await self._detached(launch, mark)
+        self.journal = replace(self.journal, new=new, back=new if self.journal.undoing else None)
+        self._write(Step.UNDOING if self.journal.undoing else Step.LOADING, f"loading {launch.name}")
+        return new
+
+    async def _detached(self, launch: Launch, mark: str) -> Identity:
+        """Without a place for its log it is put back all the same."""
+        env = {**launch.env, MARK: mark}
+        try:
+            return await self._hands.launch(launch.argv, env, launch.cwd, Path(launch.log))
+        except OSError:
+            if not self.journal.undoing:
+                raise
+        return await self._hands.launch(launch.argv, env, launch.cwd, Path(os.devnull))
+
+    async def _handed_over(self, launch: Launch) -> Identity:
+        """A command starts it; another one tells which process it is."""
+        done = await self._hands.run(launch.argv, env=launch.env or None, seconds=self._patience.command)
+        if done.code:
+            raise Failed(f"{' '.join(launch.argv[:4])}: {clean(done.err.strip()) or f'code {done.code}'}")
+        deadline = time.monotonic() + self._patience.command
+        while time.monotonic() < deadline:
+            if who := await self._found(launch):
+                return who
+            await asyncio.sleep(LOOK_SECONDS)
+        raise Failed(f"{' '.join(launch.argv[:4])} has started no process")
+
+    async def _serve(self, launch: Launch, new: Identity) -> None:
+        """Until it serves. Raises Failed, Cancelled."""
+        if self.journal.new != new:  # taken up after it was cut off
+            self.journal = replace(self.journal, new=new, back=new if self.journal.undoing else None)
+        if not self.journal.undoing and self.journal.step is not Step.LOADING:
+            self._write(Step.LOADING, f"loading {launch.name}")
+        began = time.monotonic()
+        http = verify.same_server(launch)
+        lingering = False
+        try:
+            while True:
+                if not self._hands.alive(new):
+                    tail = self._tail(launch)
+                    if not lingering and any(_NO_PORT in line for line in tail):
+                        lingering = True
+                        self._say(self.journal.step, "waiting for the kernel to forget old connections")
+                        await stopping.port_free(self._hands, launch.url, LINGER_SECONDS, lingering=True)
+                        mark = self._plan.id + (BACK if self.journal.undoing else "")
+                        new = await self._start(launch, mark)
+                        continue
+                    raise Failed(self._last_words(new, tail), tail)
+                if await _healthy(http):
+                    break
+                self._stop_if_cancelled()
+                seconds = time.monotonic() - began
+                if seconds > launch.load_seconds:
+                    raise Failed(f"it did not serve within {duration(seconds)}", self._tail(launch))
+                ratio = await asyncio.to_thread(self._ratio, launch, new)
+                self._say(self.journal.step, f"loading {launch.name}", ratio)
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            await http.aclose()
+        took = None if self._started is None else round(time.monotonic() - self._started, 1)
+        self.journal = replace(self.journal, load_seconds=took)
+
+    async def _verify(self, after: Launch) -> None:
+        """Raises Failed, Cancelled."""
+        self._write(Step.VERIFYING)
+        new = self.journal.new
+        http = verify.same_server(after)
+        try:
+            facts = await asyncio.to_thread(verify.log_facts, after.log, self.journal.log_start)
+            shown = await verify.look(http, facts)
+        except HttpProblem as problem:
+            raise Failed(f"it serves, but does not answer: {problem.reason}", self._tail(after)) from None
+        except TimeoutError:
+            raise Failed("it serves, but does not answer", self._tail(after)) from None
+        finally:
+            await http.aclose()
+        if new is not None and not self._hands.alive(new):
+            raise Failed(self._last_words(new, self._tail(after)), self._tail(after))
+        for deviation in verify.deviations(after.expect, shown, self._plan.before):
+            if not deviation.excused:
+                raise Failed(deviation.text, self._tail(after))
+            self._note(f"{deviation.text}, as what ran before")
+        self._stop_if_cancelled()
+
+    async def _measure(self, launch: Launch) -> Speed:
+        """Raises Cancelled."""
+        step = self.journal.step
+        job = asyncio.ensure_future(
+            measure(launch.url, launch.api_key, self._pool, tell=lambda text: self._say(step, text))
+        )
+        cancelled = asyncio.ensure_future(self.cancel.wait())
+        try:
+            await asyncio.wait({job, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+            if job.done():
+                return job.result()
+            raise Cancelled
+        finally:
+            for task in (job, cancelled):
+                task.cancel()
+            await asyncio.gather(job, cancelled, return_exceptions=True)
+
+    def _pool(self) -> int | None:
+        return pools.pool_bytes(self._host)
+
+    def _ratio(self, launch: Launch, new: Identity) -> float | None:
+        self._loading = self._loading or Loading(self._host, launch, self._pool)
+        return self._loading.ratio(new.pid)
+
+    async def _already(self, launch: Launch, mark: str) -> Identity | None:
+        """What was started before it was cut off, if it lives."""
+        if launch.hands_over:
+            return await self._found(launch)
+        living = self._hands.marked(mark)
+        return self.journal.new if self.journal.new in living else living[0] if living else None
+
+    async def _found(self, launch: Launch) -> Identity | None:
+        """The process behind a command that handed over; never what ran before."""
+        try:
+            told = await self._hands.run(launch.find_pid, env=launch.env or None)
+        except (OSError, TimeoutError):
+            return None
+        pid = told.out.strip()
+        who = self._hands.identify(int(pid)) if pid.isdecimal() and int(pid) else None
+        before = self._plan.before
+        return None if before is not None and who == before.who else who
+
+    async def _answers(self, launch: Launch) -> bool:
+        http = verify.same_server(launch)
+        try:
+            return await _healthy(http)
+        finally:
+            await http.aclose()
+
+    def _stop_if_cancelled(self) -> None:
+        if self.cancel.is_set() and not self.journal.undoing:
+            raise Cancelled
+
+    def _last_words(self, new: Identity, tail: tuple[str, ...]) -> str:
+        code = self._hands.exit_code(new)
+        how = "it has gone" if code is None else f"it ended with code {code}"
+        if code is not None and code < 0:
+            how = f"it was ended by signal {-code}"
+        telling = next((line for line in tail if _telling(line)), tail[-1] if tail else "")
+        return f"{how}: {telling}" if telling else how
+
+    def _tail(self, launch: Launch) -> tuple[str, ...]:
+        lines = verify.log_lines(launch.log, self.journal.log_start, 64 << 10)
+        words = [clean(line).strip() for line in lines]
+        return tuple(line for line in words if line)[-TAIL_LINES:]
+
+    def _note(self, text: str) -> None:
+        self.journal = replace(self.journal, notes=(*self.journal.notes, text))
+
+    def _say(self, step: Step, text: str, ratio: float | None = None) -> None:
+        seconds = round(time.monotonic() - self._step_began, 1)
+        self._tell(Progress(step=step, text=text, ratio=ratio, seconds=seconds))
+
+    def _write(self, step: Step, text: str = "") -> None:
+        """On disk first, then told."""
+        self.journal = replace(self.journal, step=step, step_time=time.time())
+        try:
+            self._book.write(self.journal)
+        except OSError as error:
+            if not self.journal.undoing:
+                raise
+            self._note(f"not written down: {error.strerror}")  # a full disk must not keep it from coming back
+        self._step_began = time.monotonic()
+        self._say(step, text)
+
+
+async def _healthy(http: LlamaHttp) -> bool:
+    """Whether it serves; one that wants another key does. Raises nothing."""
+    try:
+        async with asyncio.timeout(HEALTH_SECONDS):
+            await http.health()
+    except HttpProblem as problem:
+        return problem.kind is HttpKind.LOCKED
+    except TimeoutError:
+        return False
+    return True
+
+
+def _telling(line: str) -> bool:
+    return " E " in line[:24] or "error" in line.lower()
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size if path else 0
+    except OSError:
+        return 0

@@ -1,0 +1,114 @@
+"""Ending a server: TERM, TERM, and KILL with consent; then its port and its memory."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from halotui.hosts.hands import Hands, Identity
+from halotui.servers.launch import Launch
+
+LOOK = 0.05  # seconds between looks
+SAME_BYTES = 32 << 20  # memory that moves by less stands still
+
+
+class Patience(Struct, frozen=True, kw_only=True):
+    """Seconds for each part of an end."""
+
+    first: float = 5.0  # a running request keeps the server from leaving
+    second: float = 10.0  # the second TERM makes it leave at once
+    kill: float = 10.0  # longer, and it is stuck in the kernel
+    command: float = 120.0  # podman stop and systemctl stop do all of that themselves, and kill after 90 s
+    port: float = 20.0
+    memory: float = 10.0
+
+
+class Stays(Exception):
+    """It is still there. The text says what was tried."""
+
+
+async def stop(
+    hands: Hands,
+    who: Identity,
+    launch: Launch,
+    may_kill: Callable[[], Awaitable[bool]],
+    tell: Callable[[str], None],
+    patience: Patience,
+) -> None:
+    """Returns when the process is gone. Raises Stays."""
+    if launch.stop:
+        tell(" ".join(launch.stop[:3]))
+        try:
+            done = await hands.run(launch.stop, seconds=patience.command)
+        except (OSError, TimeoutError) as error:
+            raise Stays(f"{launch.stop[0]}: {error or 'no end'}") from None
+        if done.code and hands.alive(who):
+            raise Stays(f"{' '.join(launch.stop)}: {done.err.strip() or f'code {done.code}'}")
+        if not await gone(hands, who, patience.second):
+            raise Stays(f"pid {who.pid} outlived {' '.join(launch.stop[:3])}")
+        return
+    for number, wait, words in (
+        (signal.SIGTERM, patience.first, "asked to stop"),
+        (signal.SIGTERM, patience.second, "asked again: a request may hold it"),
+    ):
+        tell(words)
+        if not hands.signal(who, number) or await gone(hands, who, wait):
+            return
+    if not await may_kill():
+        raise Stays(f"pid {who.pid} did not stop on TERM, twice, and was not killed")
+    tell("killed")
+    if hands.signal(who, signal.SIGKILL) and not await gone(hands, who, patience.kill):
+        raise Stays(f"pid {who.pid} does not die: the kernel holds it")
+
+
+async def gone(hands: Hands, who: Identity, seconds: float) -> bool:
+    """Whether it is, within so long."""
+    deadline = time.monotonic() + seconds
+    while hands.alive(who):
+        if time.monotonic() >= deadline:
+            return False
+        hands.exit_code(who)  # buries it, if it is our own child
+        await asyncio.sleep(LOOK)
+    return True
+
+
+def place(url: str) -> tuple[str, int] | None:
+    """Host and port; None for a socket in the file system."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+
+
+async def port_free(hands: Hands, url: str, seconds: float, *, lingering: bool = False) -> bool:
+    """Whether the port is free, within so long."""
+    there = place(url)
+    deadline = time.monotonic() + seconds
+    while there is not None and await asyncio.to_thread(hands.port_taken, *there, lingering=lingering):
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(4 * LOOK)
+    return True
+
+
+async def memory_back(
+    pool: Callable[[], int | None], held: int | None, before: int | None, seconds: float
+) -> None:
+    """Until the pool has given back ``held`` bytes of what it was, or stands still; at most so long."""
+    deadline = time.monotonic() + seconds
+    seen: list[int] = []
+    while time.monotonic() < deadline:
+        now = await asyncio.to_thread(pool)
+        if now is None:
+            return
+        if held and before is not None and before - now >= 0.9 * held:
+            return
+        seen = [*seen[-3:], now]
+        if len(seen) == 4 and max(seen) - min(seen) < SAME_BYTES:
+            return
+        await asyncio.sleep(0.25)
