@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from binaries import Brood
 from halotui.demo.model import TINY, write_preset
 
 # A shared machine may be slow: that is no fault. CI plays the same examples each time; here they vary.
@@ -176,3 +177,10 @@ def old_wheel() -> Path:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
         subprocess.run([*pip, "--target", directory, f"xllamacpp=={OLD_WHEEL}"], check=True, timeout=100)
     return directory
+
+
+@pytest.fixture
+def brood(tmp_path: Path, models: Path) -> Iterator[Brood]:
+    """Servers that may be relaunched: none of them outlives the test."""
+    with Brood(tmp_path, models) as brood:
+        yield brood

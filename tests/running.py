@@ -21,7 +21,8 @@ PATIENCE = 30.0  # seconds for anything that should come at once
 
 def environment(**more: str) -> dict[str, str]:
     """Ours, without the settings of whoever runs the tests; a cwd on the path is not relied on."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HALOTUI_", "LLAMA_", "XDG_"))}
+    ours = ("HALOTUI_", "LLAMA_", "XDG_", "PYTEST_", "COLUMNS", "LINES")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     return {**kept, "XDG_CONFIG_HOME": NOWHERE, "XDG_STATE_HOME": NOWHERE, **more}
 
 

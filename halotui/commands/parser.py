@@ -87,7 +87,7 @@ def _profiles(parser: argparse.ArgumentParser) -> None:
     show = what.add_parser("show", parents=[_common()], help="one, whole", argument_default=quiet)
     show.add_argument("name", metavar="NAME")
     new = what.add_parser("add", parents=[_common()], help="from a running server", argument_default=quiet)
-    new.add_argument("name", metavar="NAME")
+    new.add_argument("name", metavar="NAME", nargs="?", help="default: after its model and backend")
     new.add_argument("--from", dest="server", metavar="PID|URL", required=True, help="the server to capture")
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -76,14 +78,23 @@ async def _command(desk: Desk, said: Said, settings: Settings) -> int:
 
             print(show(said["name"], settings, as_json="json" in said), flush=True)
         case "profiles", "add":
-            server = choose(await desk.servers(), said["server"])
-            print(clean(await desk.save(server, said["name"])), flush=True)
+            rows = await desk.servers()
+            server = choose(rows, said["server"])
+            named = said.get("name") or _named(rows, server)
+            print(f"{clean(named)}: {clean(await desk.save(server, named))}", flush=True)
         case "profiles", _:
             profiles = await desk.profiles()
             _answer(profiles, printing.profiles(profiles), said)
         case _:
             return await (_status(desk, said) if said.get("status") else _act(desk, said))
     return exits.OK
+
+
+def _named(rows: Sequence[ServerRow], pid: str) -> str:
+    """A name for a captured server: its model and backend, as a bare key of TOML."""
+    row = next(row for row in rows if str(row.pid) == pid)
+    words = (PurePath(row.model).stem, row.backend)
+    return re.sub(r"[^\w-]+", "-", "-".join(filter(None, words)), flags=re.A).strip("-").lower() or "server"
 
 
 async def _status(desk: Desk, said: Said) -> int:
@@ -97,10 +108,6 @@ async def _status(desk: Desk, said: Said) -> int:
 async def _act(desk: Desk, said: Said) -> int:
     """Prepare, show, ask, carry out, report."""
     dry = "dry_run" in said
-    if not (dry or "yes" in said or terminal()):
-        raise UsageError(
-            "needs --yes where there is no terminal to ask on; --dry-run shows what would happen"
-        )
     proposal = await desk.prepare(await _ask(desk, said))
     text = printing.proposal(proposal)
     if dry or (not proposal.possible and "json" in said):

@@ -16,6 +16,7 @@ from halotui.actions import ActionError, Field, Patch, Value
 from halotui.screens.popup import DIM, content
 
 EXTRA = "extra"  # the field of flags that no setting stands for
+PROFILE = "profile"  # the field of a profile whose build and backend are taken
 _UNSET = "–"
 _LABEL = 14  # cells
 
@@ -151,9 +152,12 @@ class Form(VerticalScroll, can_focus=False):
 
     def patch(self) -> dict[str, Value | None]:
         """What shall be other than it is."""
-        return {
-            line.field.name: line.wanted for line in self._lines if line.changed and line.field.name != EXTRA
-        }
+        settings = (line for line in self._lines if line.changed and line.field.name not in (EXTRA, PROFILE))
+        return {line.field.name: line.wanted for line in settings}
+
+    def profile(self) -> str | None:
+        """The profile that the changes are put on top of; None: what runs."""
+        return next((line.value or None for line in self._lines if line.field.name == PROFILE), None)
 
     def extra(self) -> tuple[str, ...] | None:
         """The free flags, word by word; None: as before. Raises ActionError."""

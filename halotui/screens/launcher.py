@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -17,7 +18,7 @@ from halotui.actions import Ask, Desk, Field, Kind, Patch, ProfileRow, Proposal
 from halotui.model import Finding
 from halotui.safe import clean
 from halotui.screens.checklist import Checklist
-from halotui.screens.form import Form, Line, help_of
+from halotui.screens.form import PROFILE, Form, Line, help_of
 from halotui.screens.popup import BACK, BAD, DIM, OpenDesk, Part, Popup, content, reason, told
 
 _HINT = "type to filter"
@@ -85,7 +86,7 @@ class Launcher(Popup[Proposal]):
         fields, failed = await self._fields(desk)
         self._rows = {row.name: row for row in rows}
         self.write(self._head())
-        form = Form(fields, self._given)
+        form = Form((*backends(rows), *fields), self._given)
         form.display = failed is None
         await self.query_one("#right").mount(form, before=0)
         if failed is not None:
@@ -160,7 +161,13 @@ class Launcher(Popup[Proposal]):
         if profile:
             return Ask(kind=Kind.RELAUNCH, server=self._server, profile=profile)
         form = self.query_one(Form)
-        return Ask(kind=Kind.RELAUNCH, server=self._server, patch=form.patch(), extra=form.extra())
+        return Ask(
+            kind=Kind.RELAUNCH,
+            server=self._server,
+            profile=form.profile(),
+            patch=form.patch(),
+            extra=form.extra(),
+        )
 
     def _done(self, proposal: Proposal | None) -> None:
         if proposal is not None:
@@ -216,6 +223,13 @@ class Profiles(OptionList):
         event.stop()
         event.prevent_default()
         self._show()
+
+
+def backends(rows: Sequence[ProfileRow]) -> Iterator[Field]:
+    """A line for the form, where there is a profile to take another build from."""
+    if names := tuple(row.name for row in rows if not row.problem and not row.current):
+        help_ = "build, backend and settings of a profile, with the lines below on top; –: as it runs"
+        yield Field(name=PROFILE, label="backend", help=help_, choices=names)
 
 
 def _line(row: ProfileRow) -> Text:

@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,6 @@ from terminal import Terminal
 pytestmark = pytest.mark.slow
 SECONDS = 90.0
 KEY = "sk-hush-4711"
-
-
-@pytest.fixture
-def brood(tmp_path: Path, models: Path) -> Iterator[Brood]:
-    with Brood(tmp_path, models) as brood:
-        yield brood
 
 
 @pytest.fixture
@@ -234,8 +227,8 @@ def test_measured(brood: Brood, vulkan: Path) -> None:
     ended = halotui(brood, "relaunch", "--server", server.pid, "--set", "np=2", "--measure", "--yes")
     assert ended.returncode == exits.OK, ended.stderr
     table = [line.split() for line in ended.stdout.splitlines()]
-    (decode,) = (line for line in table if line[:1] == ["tg"])
-    assert decode.count("t/s") == 2 and decode[-1] == "%"
+    (decode,) = (line for line in table if line[:2] == ["tg", "t/s"])
+    assert "%" in decode and len([word for word in decode if word[0].isdigit()]) >= 2
 
 
 def test_a_captured_server_is_a_profile(brood: Brood, vulkan: Path) -> None:
@@ -244,7 +237,7 @@ def test_a_captured_server_is_a_profile(brood: Brood, vulkan: Path) -> None:
     file = config(brood, mine)
     server = brood.start(vulkan, "-np", "3", "--alias", "captured").wait_ready()
     added = halotui(brood, "profiles", "add", "three", "--from", server.pid)
-    assert (added.returncode, added.stdout) == (exits.OK, f"{file}\n"), added.stderr
+    assert (added.returncode, added.stdout) == (exits.OK, f"three: {file}\n"), added.stderr
     assert file.read_text().startswith(mine) and "[profiles.three" in file.read_text()
     again = halotui(brood, "profiles", "add", "three", "--from", server.url)
     assert again.returncode == exits.FAILURE and "three" in again.stderr

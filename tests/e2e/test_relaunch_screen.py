@@ -7,7 +7,6 @@ import os
 import signal
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,27 @@ from binaries import Brood, Server, binary
 from terminal import Terminal
 
 
-@pytest.fixture
-def brood(tmp_path: Path, models: Path) -> Iterator[Brood]:
-    with Brood(tmp_path, models) as brood:
-        yield brood
-
-
 def screen(brood: Brood, server: Server) -> Terminal:
     env = {name: value for name, value in brood.env.items() if name.startswith(("XDG_", "HALOTUI_TEST"))}
     return Terminal("--url", server.url, **env)
+
+
+def swap(terminal: Terminal) -> None:
+    """To the profile ``slow``, not measured, until it loads."""
+    terminal.press("b")
+    terminal.wait_for("→  slow", 30)
+    terminal.wait_for("m measure", 30)
+    terminal.press("m")
+    terminal.wait_for("before and after: off", 30)
+    terminal.wait_for("m measure", 30)
+    terminal.press("enter")
+    terminal.wait_for("loading slow", 30)
+
+
+def slow(brood: Brood, program: Path, seconds: int, more: str = "") -> None:
+    """The profile: another binary, which takes its time."""
+    env = f'{{ HALOTUI_TEST_LOAD_SECONDS = "{seconds}", HALOTUI_TEST_BROOD = "{brood.mark}" }}'
+    config(brood, f'[profiles.slow]\nbinary = "{program}"\nbackend = "rocm"\nenv = {env}\n{more}')
 
 
 def slots(server: Server) -> int:
@@ -60,23 +71,10 @@ def test_b_on_the_demo_swaps_the_backend_and_shows_the_delta() -> None:
 def test_the_terminal_is_closed_while_the_server_is_exchanged(brood: Brood, tmp_path: Path) -> None:
     """SIGHUP takes the screen, and nothing else."""
     server = brood.start(binary(tmp_path / "vulkan"), "-np", "2").wait_ready()
-    program = binary(tmp_path / "rocm")
-    config(
-        brood,
-        f'[profiles.slow]\nbinary = "{program}"\nbackend = "rocm"\n'
-        f'env = {{ HALOTUI_TEST_LOAD_SECONDS = "4", HALOTUI_TEST_BROOD = "{brood.mark}" }}\n'
-        "flags = { np = 3 }\n",
-    )
+    slow(brood, binary(tmp_path / "rocm"), 4, "flags = { np = 3 }\n")
     with screen(brood, server) as terminal:
         terminal.wait_for("tiny")
-        terminal.press("b")
-        terminal.wait_for("→  slow", 30)
-        terminal.wait_for("m measure", 30)
-        terminal.press("m")
-        terminal.wait_for("before and after: off", 30)
-        terminal.wait_for("m measure", 30)
-        terminal.press("enter")
-        terminal.wait_for("loading slow", 30)
+        swap(terminal)
         os.kill(terminal.pid, signal.SIGHUP)
         assert terminal.wait_end(15) == 128 + signal.SIGHUP
     deadline = time.monotonic() + 30
@@ -98,21 +96,10 @@ def test_the_terminal_is_closed_while_the_server_is_exchanged(brood: Brood, tmp_
 
 def test_what_was_cut_off_is_offered_at_the_next_start(brood: Brood, tmp_path: Path) -> None:
     server = brood.start(binary(tmp_path / "vulkan"), "-np", "2").wait_ready()
-    program = binary(tmp_path / "rocm")
-    config(
-        brood,
-        f'[profiles.slow]\nbinary = "{program}"\nbackend = "rocm"\n'
-        f'env = {{ HALOTUI_TEST_LOAD_SECONDS = "60", HALOTUI_TEST_BROOD = "{brood.mark}" }}\n',
-    )
+    slow(brood, binary(tmp_path / "rocm"), 60)
     with screen(brood, server) as terminal:
         terminal.wait_for("tiny")
-        terminal.press("b")
-        terminal.wait_for("m measure", 30)
-        terminal.press("m")
-        terminal.wait_for("before and after: off", 30)
-        terminal.wait_for("m measure", 30)
-        terminal.press("enter")
-        terminal.wait_for("loading slow", 30)
+        swap(terminal)
         journal = Path(brood.env["XDG_STATE_HOME"]) / "halotui/launches/current.json"
         os.kill(json.loads(journal.read_bytes())["owner"]["pid"], signal.SIGKILL)
         terminal.wait_for("cut off", 30)

@@ -172,6 +172,13 @@ class Stage:
         )
         return Before(who=who, launch=launch, **more)
 
+    def standing(self, pid: int | None, launch: Launch | None) -> Before:
+        """What an undertaking has left running."""
+        assert pid and launch
+        who = self.hands.identify(pid)
+        assert who
+        return Before(who=who, launch=launch)
+
     def plan(
         self, after: Launch | None, before: Before | None, kind: Kind = Kind.RELAUNCH, **more: Any
     ) -> Plan:
@@ -202,18 +209,6 @@ class Stage:
         assert len(pids) == 1, pids
         assert self.serving()["total_slots"]
         return pids[0]
-
-    def zombies(self) -> list[int]:
-        """Corpses among the children of ours."""
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                head, _, tail = stat.read_text().rpartition(")")
-            except OSError:
-                continue
-            if tail.split()[0] == "Z" and "llama-server" in head:
-                found.append(int(stat.parent.name))
-        return found
 
 
 def steps(worker: Worker) -> list[Step]:

@@ -8,14 +8,12 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import pytest_asyncio
 from office import PATIENCE, Office, done, failed, relaunch, until
 
 from binaries import MARK, Brood, Server, free_port
@@ -30,15 +28,8 @@ from halotui.servers.journal import Book
 from halotui.servers.profile import Profile
 
 
-@pytest_asyncio.fixture
-async def office(tmp_path: Path, models: Path) -> AsyncIterator[Office]:
-    with Brood(tmp_path, models) as brood:
-        office = Office(brood, models)
-        yield office
-        await office.close()
-
-
 async def test_there_and_back(office: Office) -> None:
+    corpses = _corpses()  # of other tests
     server = office.serve("-np", "1")
     desk = office.desk()
     outcome = await done(desk, await desk.prepare(relaunch(server, {"np": 2})))
@@ -46,7 +37,7 @@ async def test_there_and_back(office: Office) -> None:
     assert server.get_json("/props")["total_slots"] == 2
     assert await desk.last() == outcome
     assert await desk.standing() is None
-    assert not _corpses()
+    assert _corpses() == corpses
 
     undo = await desk.prepare(Ask(kind=Kind.UNDO))
     assert [change.name for change in undo.changes] == ["np"]

@@ -8,17 +8,15 @@ import socket
 import stat
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 import pytest
-import pytest_asyncio
 from office import Office, done, failed, relaunch
 
-from binaries import Brood
 from halotui.actions import (
     ActionError,
     Ask,
@@ -29,14 +27,6 @@ from halotui.config import ConfigError
 from halotui.servers.drafting import revealed
 from halotui.servers.profile import Profile
 from halotui.servers.running import Running
-
-
-@pytest_asyncio.fixture
-async def office(tmp_path: Path, models: Path) -> AsyncIterator[Office]:
-    with Brood(tmp_path, models) as brood:
-        office = Office(brood, models)
-        yield office
-        await office.close()
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ simple way with the real llama.cpp server. docs/hardware.md says how to see the 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -22,12 +20,6 @@ from halotui.servers.units import Unit
 from halotui.servers.wish import Wish
 
 UNIT = Unit(name="llama.service")
-
-
-@pytest.fixture
-def stage(tmp_path: Path, models: Path) -> Iterator[Stage]:
-    with Stage(tmp_path, models) as stage:
-        yield stage
 
 
 @pytest.fixture

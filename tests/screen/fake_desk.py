@@ -176,7 +176,7 @@ ROLLED_BACK = outcome(
 )
 LOST = outcome(
     Step.LOST, pid=None, reason="The new one did not start, and what ran before ended with exit 1.",
-    log_tail=ROLLED_BACK.log_tail,
+    log_tail=ROLLED_BACK.log_tail, command_before=COMMAND, command_after=(*COMMAND, "-ctk", "q8_0"),
 )  # fmt: skip
 
 CUT = Standing(
