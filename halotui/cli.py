@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halotui import __version__, exits
+from halotui import __version__, exits, streams
 from halotui.commands import parser as commands
 from halotui.demo import FAULTS
 from halotui.exits import UsageError
@@ -44,6 +44,7 @@ exit codes: 0 ok, 1 failure or refused, 2 usage, config or read-only, 3 nothing 
 
 def entry() -> None:
     """The console script."""
+    streams.mend()
     sys.exit(main(sys.argv[1:]))
 
 

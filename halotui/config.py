@@ -76,7 +76,9 @@ def _read(file: Path) -> Settings:
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: not UTF-8") from None
     except msgspec.DecodeError as error:  # TOML's own words name the line
-        raise ConfigError(f"{file}: {error}") from None
+        what, _, place = str(error).partition(" (at line ")
+        number = place.partition(",")[0]
+        raise ConfigError(f"{file}:{number}: {what}" if number else f"{file}: {what}") from None
     try:
         settings = _convert(values, Settings)
         for key in settings.keys:

@@ -89,6 +89,7 @@ def test_trouble_names_file_and_line(tmp_path: Path, text: str, words: str) -> N
         ("readonly = 'perhaps'\n", 1, "readonly"),
         ("[keys]\nfreeze = 'f'\nfly = 'g'\n", 3, "keys.fly: no such key"),
         ("# theme\n[keys]\ntheme = 3\n", 3, "keys.theme: Expected"),
+        ("[profiles.a]\nport = 1\nport = 2\n", 3, "overwrite"),
     ],
 )
 def test_trouble_names_the_key_and_its_own_line(tmp_path: Path, text: str, line: int, words: str) -> None:

@@ -62,6 +62,21 @@ note: after: 1 request was running: not comparable"""
     )
 
 
+def test_a_launch_has_nothing_to_compare_nor_to_go_back_to() -> None:
+    end = Outcome(
+        id="1",
+        step=Step.KEPT,
+        kind=Kind.LAUNCH,
+        after="rocm",
+        url="http://x:1",
+        pid=5,
+        load_seconds_after=2.0,
+    )
+    assert printing.outcome(end) == "launch rocm: serves\nserving: http://x:1  pid 5"
+    end = Outcome(id="1", step=Step.ROLLED_BACK, kind=Kind.LAUNCH, after="rocm", reason="it ended")
+    assert printing.outcome(end) == "launch rocm: failed, and was taken away\nreason: it ended"
+
+
 def test_nothing_printed_reaches_into_the_terminal() -> None:
     evil = "\x1b]0;title\x07\x1b[2Jplain\u202e\x9b31m\nsecond"
     end = Outcome(

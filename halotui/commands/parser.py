@@ -143,7 +143,11 @@ def _changing() -> argparse.ArgumentParser:
     group = changing.add_argument_group("what to change")
     group.add_argument("--set", action="append", metavar="NAME=VALUE", help="a setting, as np=1 or fa=on")
     group.add_argument("--unset", action="append", metavar="NAME", help="take a setting away, as draft")
-    group.add_argument("--extra", metavar="FLAGS", help="flags that no setting stands for, in one word")
+    group.add_argument(
+        "--extra",
+        metavar="FLAGS",
+        help="flags that no setting stands for, in one word; in the place of those there are",
+    )
     group.add_argument("--measure", action="store_true", help="check the speed before and after (a minute)")
     return changing
 

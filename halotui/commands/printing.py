@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
 
 from halotui import comparing
 from halotui.actions import (
     Change,
+    Kind,
     Outcome,
     ProfileRow,
     Proposal,
@@ -27,6 +29,9 @@ _ENDS = {
     Step.ROLLED_BACK: "rolled back: what ran before serves again",
     Step.LOST: "LOST: neither the new nor the old server runs",
 }
+
+
+_FRESH = {Step.KEPT: "serves", Step.ROLLED_BACK: "failed, and was taken away"}  # where nothing ran before
 
 
 def harmless(lines: Iterable[str]) -> str:
@@ -62,6 +67,14 @@ def _profile(row: ProfileRow, width: int) -> str:
     mark = "*" if row.current else " "
     said = ", ".join(filter(None, notes))
     return f"{mark} {row.name:{width}}  {row.summary}" + (f"  ({said})" if said else "")
+
+
+def no_profile(name: str, names: Sequence[str]) -> str:
+    """The one that was meant, or all there are."""
+    near = get_close_matches(name, names, 1)
+    return f"there is no profile '{name}'" + (
+        f"; did you mean {near[0]}?" if near else f", but {', '.join(names)}"
+    )
 
 
 def proposal(what: Proposal) -> str:
@@ -102,7 +115,8 @@ def outcome(end: Outcome) -> str:
 
 def _outcome(end: Outcome) -> Iterator[str]:
     ends = " → ".join(filter(None, (end.before, end.after)))
-    yield f"{end.kind} {ends}: {_ENDS.get(end.step, end.step)}"
+    fresh = _FRESH.get(end.step) if end.kind in (Kind.LAUNCH, Kind.START) else None
+    yield f"{end.kind} {ends}: {fresh or _ENDS.get(end.step, end.step)}"
     if end.reason:
         yield f"reason: {end.reason}"
     if end.serving and end.url:
@@ -120,6 +134,8 @@ def _outcome(end: Outcome) -> Iterator[str]:
 def _table(end: Outcome) -> Iterator[str]:
     """Before, after and the change; nothing when nothing was measured."""
     rows = comparing.table(end)
+    if all(None in (row.before, row.after) for row in rows) and not (end.speed_before or end.speed_after):
+        return  # a load time alone is nothing to compare
     if rows:
         yield f"{'':12}{'before':>18}{'after':>18}{'Δ':>9}"
     for row in rows:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from halotui.commands.printing import harmless
+from halotui.commands.printing import harmless, no_profile
 from halotui.exits import UsageError
 from halotui.servers.profile import merged, resolve
 from halotui.servers.secret import masked, masked_env
@@ -21,7 +21,7 @@ def show(name: str, settings: Settings, *, as_json: bool) -> str:
     """As TOML or JSON. Raises UsageError, ActionError."""
     known = merged(settings.profiles)
     if name not in known:
-        raise UsageError(f"there is no profile '{name}', but {', '.join(sorted(known))}")
+        raise UsageError(no_profile(name, [*known]))
     table: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(resolve(name, known)))
     for key, mask in (("env", masked_env), ("binary", _masked), ("extra", _masked)):
         if key in table:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from halotui.config import Settings
 
 Said = Mapping[str, Any]
+_OF_A_CHANGE = ("profile", "set", "unset", "extra", "server")
 
 _CODES = {
     Step.KEPT: exits.OK,
@@ -137,13 +138,19 @@ def _code(proposal: Proposal, outcome: Outcome) -> int:
 
 
 async def _ask(desk: Desk, said: Said) -> Ask:
+    from halotui.servers.vocabulary import parse, values
+
     kind = next((Kind(word) for word in ("undo", "finish") if word in said), None) or Kind(said["command"])
+    if kind in (Kind.UNDO, Kind.FINISH) and (more := [word for word in _OF_A_CHANGE if word in said]):
+        raise UsageError(f"--{kind} takes no --{more[0]}: it is of the last change, as it stands")
     patch, extra = _patch(said), _extra(said)
+    if twice := sorted(patch.keys() & values(parse(extra or ())).keys()):
+        raise UsageError(f"{twice[0]}: in --extra and in --set or --unset")
     profile = said.get("profile")
     if profile is not None:
         names = [row.name for row in await desk.profiles()]
         if profile not in names:
-            raise UsageError(f"there is no profile '{profile}', but {', '.join(names)}")
+            raise UsageError(printing.no_profile(profile, names))
     server = ""
     if kind in (Kind.RELAUNCH, Kind.STOP):
         server = choose(await desk.servers(), said.get("server", ""))
@@ -167,6 +174,7 @@ def choose(rows: Sequence[ServerRow], wanted: str) -> str:
 
 
 def _same(wanted: str, url: str) -> bool:
+    wanted = f"127.0.0.1{wanted}" if wanted.startswith(":") else wanted
     wanted = wanted if "://" in wanted or wanted.startswith("unix:") else f"http://{wanted}"
     return wanted.rstrip("/").replace("//localhost", "//127.0.0.1") == url
 
@@ -178,11 +186,14 @@ def _patch(said: Said) -> dict[str, Value | None]:
     for name, equals, _ in pairs:
         if not name or not equals:
             raise UsageError(f"--set: '{name}' is not NAME=VALUE")
-    words = [(name, value) for name, _, value in pairs] + [(name, "") for name in said.get("unset", ())]
     try:
-        return dict(convert(name, value) for name, value in words)
+        wanted = dict(convert(name, value) for name, _, value in pairs)
+        unwanted = dict(convert(name, "") for name in said.get("unset", ()))
     except ActionError as error:
         raise UsageError(f"{error.reason}" + (f" ({error.hint})" if error.hint else "")) from None
+    if twice := [name for name in unwanted if wanted.get(name) is not None]:
+        raise UsageError(f"{twice[0]}: both --set and --unset")
+    return wanted | unwanted
 
 
 def _extra(said: Said) -> tuple[str, ...] | None:

@@ -25,13 +25,14 @@ from halotui.demo.life import BOX
 from halotui.demo.model import SLOW, SLOW_DRAFT, write_preset
 from halotui.demo.server import FAULT, LOAD_SECONDS
 from halotui.demo.traffic import Traffic
-from halotui.demo.tree import Load, Tree
+from halotui.demo.tree import MODEL_BYTES, Load, Tree
 
 STOP_SECONDS = 5.0  # between asking and insisting; the server's own limit is 3
 TICK_SECONDS = 0.25
 HANG_AFTER_SECONDS = 5.0
 PORTS = range(18000, 20000)  # where nobody's outgoing connections come
 BUSY_SECONDS = 90.0  # an older journal is of an undertaking that was cut off
+DRAFT_BYTES = 1 << 30
 LISTENING = re.compile(r"listening on (http://[\d.]+:\d+)")
 
 
@@ -50,6 +51,14 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise BoxError("no free port")
+
+
+def weigh(model: Path, size: int) -> None:
+    """Make a file as large as the sensors say its model is, by a hole behind its weights: so the check of
+    memory and the bar of loading agree with them. Where files may not be so large they stay small.
+    """
+    with suppress(OSError):
+        os.truncate(model, size)
 
 
 async def start_server(profile: dict[str, Any], log: Path) -> Process:
@@ -84,6 +93,8 @@ async def live(directory: Path, fault: str | None, seed: int, seconds: float) ->
     say("making model…")
     write_preset(directory / backends.MODEL, SLOW)  # not in a thread, which would go on writing when we leave
     write_preset(directory / backends.DRAFT, SLOW_DRAFT)
+    weigh(directory / backends.MODEL, MODEL_BYTES - DRAFT_BYTES)
+    weigh(directory / backends.DRAFT, DRAFT_BYTES)
     backends.lay_binaries(directory)
     state, log = directory / "state", directory / backends.LOG
     state.mkdir(0o700)

@@ -211,8 +211,13 @@ def _serve(said: Mapping[str, Value]) -> int:
         code = _pretend_to_load(said, seconds)
         if code is not None:
             return code
+    # a box's model is mostly a hole, which a map of it would fill with pages
+    loaded = {**said, "load-mode": "none"} if box else said
     try:
-        server = xllamacpp.Server(parameters(xllamacpp, said))  # returns when the model is served
+        params = parameters(xllamacpp, loaded)
+        if box and not _has(params, PLACES["load-mode"]):
+            raise ValueError("this xllamacpp is too old for a demo box")
+        server = xllamacpp.Server(params)  # returns when the model is served
     except (RuntimeError, ValueError) as error:
         _complain(f"llama-server: {error}")
         return 1

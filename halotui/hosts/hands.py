@@ -8,6 +8,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+MARK = "HALOTUI_LAUNCH"  # variable of what was launched: which undertaking did
+
 
 class Identity(Struct, frozen=True):
     """One process for good: a pid comes back, its start does not."""
@@ -61,7 +63,7 @@ class Hands(Protocol):
         ...
 
     def marked(self, mark: str) -> list[Identity]:
-        """Our own processes whose environment holds ``HALOTUI_LAUNCH=mark``, the oldest first."""
+        """Our own processes whose environment holds ``MARK=mark``, the oldest first."""
         ...
 
     def port_taken(self, host: str, port: int, *, lingering: bool = False) -> bool:

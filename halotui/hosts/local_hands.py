@@ -13,9 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from halotui.hosts.hands import Done, Identity
-
-MARK = "HALOTUI_LAUNCH"
+from halotui.hosts.hands import MARK, Done, Identity
 
 _MOST = 1024 * 1024  # kept of each output
 _CHUNK = 64 * 1024
@@ -131,7 +129,7 @@ class LocalHands:
         return True
 
     def marked(self, mark: str) -> list[Identity]:
-        """Our own processes whose environment holds ``HALOTUI_LAUNCH=mark``, the oldest first."""
+        """Our own processes whose environment holds ``MARK=mark``, the oldest first."""
         wanted = os.fsencode(f"{MARK}={mark}")
         found = [who for pid in self._ours() if (who := self._bearing(pid, wanted))]
         return sorted(found, key=lambda who: (who.ticks, who.pid))

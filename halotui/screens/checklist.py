@@ -7,6 +7,7 @@ from textwrap import wrap
 from typing import ClassVar
 
 from msgspec.structs import replace
+from textual import events
 from textual.binding import Binding
 
 from halotui.actions import ActionError, Ask, Change, Check, Kind, Proposal, Verdict
@@ -58,9 +59,16 @@ class Checklist(Popup[Proposal]):
             self._proposal = await (await self._desk()).prepare(self._ask)
         except Exception as error:
             self.write([*told(reason(error)), ("\n\nNothing was touched.", DIM)])
-        else:
-            self.write(proposal_text(self._proposal, self.room))
+        self._draw()
         self.refresh_bindings()
+
+    def on_resize(self, _: events.Resize) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        """The sheet, in lines for this width."""
+        if self._proposal is not None:
+            self.write(proposal_text(self._proposal, self.room))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """None: shown, and not to be had."""

@@ -10,6 +10,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
+from textual.dom import DOMNode
 from textual.message import Message
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
@@ -37,7 +38,8 @@ class Launcher(Popup[Proposal]):
     DEFAULT_CSS = """
     Launcher #panes { height: auto; margin: 1 0; }
     Launcher Profiles { width: 30%; min-width: 19; height: auto; max-height: 20; padding: 0;
-        border: none; background: $surface; scrollbar-size-vertical: 1; }
+        border: none; background: $surface; scrollbar-size-vertical: 1;
+        text-wrap: nowrap; text-overflow: ellipsis; }
     Launcher Profiles:focus { border: none; background-tint: transparent; }
     Launcher #right { width: 1fr; height: auto; padding: 0 0 0 1; }
     Launcher Form { height: auto; max-height: 20; scrollbar-size-vertical: 1; }
@@ -138,6 +140,19 @@ class Launcher(Popup[Proposal]):
     # --- on
 
     def action_go(self) -> None:
+        """After the keys before it: on a slow link they come together, and this one would overtake them."""
+        focused = self.focused
+        way = [] if focused is None else focused.ancestors_with_self
+        self._pass_on([node for node in way if node is not self.app])
+
+    def _pass_on(self, nodes: list[DOMNode]) -> None:
+        """Through the queue of each of these."""
+        if nodes:
+            nodes[0].call_later(self._pass_on, nodes[1:])
+        else:
+            self._go()
+
+    def _go(self) -> None:
         """From "same, but…" into the form; from there, or from a profile, to its check."""
         profiles, lines = self.query_one(Profiles), self.query(Line)
         if not profiles.option_count:

@@ -115,7 +115,7 @@ def _parts(outcome: Outcome) -> Iterator[Part]:
 
 def _numbers(outcome: Outcome) -> Iterator[Part]:
     rows = table(outcome)
-    if not rows:
+    if not rows or outcome.step is Step.STOPPED_FOR_GOOD:  # nothing to compare with
         return
     yield f"\n{'':11}{'before':>12}{'after':>12}{'Δ':>7}\n", DIM
     for row in rows:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
+from textual.app import ComposeResult
 from textual.binding import Binding
+from textual.widgets import Static
 
 from halotui import format
 from halotui.actions import ENDS, Kind, Progress, Proposal, Step
 from halotui.screens.checklist import headline
-from halotui.screens.popup import DIM, GOOD, WARN, OpenDesk, Part, Popup, reason
+from halotui.screens.popup import DIM, GOOD, WARN, OpenDesk, Part, Popup, content, reason
 
 WORDS = {
     Step.RECORDED: "written down",
@@ -84,13 +86,24 @@ class Undertaking(Popup[bool]):
         super().__init__()
         self._desk, self.story = desk, story
         self._asked = ""
+        self._drawn: dict[str, list[Part]] = {}
+
+    def body(self) -> ComposeResult:
+        for id_ in _SHEET:
+            yield Static(id=id_)
 
     def on_mount(self) -> None:
         self.draw()
 
     def draw(self) -> None:
-        """Bring it to what was heard last."""
-        self.write(story_text(self.story))
+        """Bring it to what was heard last: mostly the one line that moves, for a link may be slow."""
+        for id_, lines in _SHEET.items():
+            parts, drawn = list(lines(self.story)), self._drawn.get(id_)
+            if parts == drawn:
+                continue
+            for text in self.query(f"#{id_}").results(Static):  # none before it is composed
+                self._drawn[id_] = parts
+                text.update(content(parts), layout=id_ != "now" or not drawn)
         if self._asked != self.story.question:
             self._asked = self.story.question
             self.refresh_bindings()
@@ -115,34 +128,49 @@ class Undertaking(Popup[bool]):
             self.notify("what ran before is put back", timeout=3)
 
 
-def story_text(story: Story) -> list[Part]:
-    return list(_parts(story))
-
-
-def _parts(story: Story) -> Iterator[Part]:
-    progress = story.progress
+def _done(story: Story) -> Iterator[Part]:
+    """What it is about, and the steps behind."""
     yield from headline(story.proposal.before, story.proposal.after)
-    yield f"{story.proposal.ask.kind} · {story.proposal.url} · goes on unseen\n\n", DIM
+    yield f"{story.proposal.ask.kind} · {story.proposal.url} · goes on unseen\n", DIM
     if story.question:  # first: a low screen shows no more
-        yield f"{QUESTIONS.get(story.question, story.question)}  ", WARN
-        yield "y / n\n\n", "bold"
+        yield f"\n{QUESTIONS.get(story.question, story.question)}  ", WARN
+        yield "y / n\n", "bold"
     for step, seconds in story.steps[:-1]:
-        yield " ✓ ", GOOD
+        yield "\n ✓ ", GOOD
         yield f"{WORDS[step]}  ", ""
-        yield f"{_seconds(seconds)}\n", DIM
+        yield _seconds(seconds), DIM
+
+
+def _now(story: Story) -> Iterator[Part]:
+    """The step under way, on one line."""
+    ratio = story.progress.ratio
     for step, seconds in story.steps[-1:]:
         yield " ▸ ", WARN
         yield f"{WORDS[step]}  ", "bold"
-        if progress.ratio is not None:
-            full = round(max(0.0, min(1.0, progress.ratio)) * _BAR)
+        if ratio is not None:
+            full = round(max(0.0, min(1.0, ratio)) * _BAR)
             yield "█" * full, "$primary"
             yield "░" * (_BAR - full), DIM
-            yield f" {format.percent(progress.ratio)}  ", "bold"
-        yield f"{_seconds(seconds)}\n", DIM
-    for step in _to_come(story):
-        yield f"   {WORDS[step]}\n", DIM
-    if progress.text:
-        yield f"\n{progress.text}\n", ""
+            yield f" {format.percent(ratio)}  ", "bold"
+        yield _seconds(seconds), DIM
+
+
+def _ahead(story: Story) -> Iterator[Part]:
+    """The steps to come."""
+    yield "\n".join(f"   {WORDS[step]}" for step in _to_come(story)), DIM
+
+
+def _word(story: Story) -> Iterator[Part]:
+    """What it says meanwhile; its line stays when it says nothing, or the box would jump."""
+    yield f"\n{story.progress.text or ' '}", ""
+
+
+_SHEET: dict[str, Callable[[Story], Iterator[Part]]] = {
+    "done": _done,
+    "now": _now,
+    "ahead": _ahead,
+    "word": _word,
+}
 
 
 def _to_come(story: Story) -> list[Step]:

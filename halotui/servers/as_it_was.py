@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,14 +47,15 @@ def launch(
     words, fixed = _address(words, facts.url, env)
     log, unheard = _log(process, facts, lineage, log_dir)
     notes = (gone, replaced, fixed, unheard, *_inherited(host, place))
+    model = _whole(_as_written(facts.model_path, (*argv, *env.values())), cwd)
     back = Launch(
         argv=words,
         env=dict(env),
         cwd=cwd,
         log=log,
         url=facts.url,
-        model=_whole(facts.model_path, cwd),
-        weights_bytes=weights(_whole(facts.model_path, cwd)),
+        model=model,
+        weights_bytes=weights(model),
         **more,
     )
     return back, tuple(note for note in notes if note)
@@ -76,6 +77,11 @@ def weights(model: str) -> int | None:
 
 def _whole(path: str | None, cwd: str) -> str:
     return str(Path(cwd, path)) if path else ""
+
+
+def _as_written(shown: str | None, words: Iterable[str]) -> str | None:
+    """The path itself: what is shown of it has been made harmless."""
+    return next((word for word in words if shown and clean(word) == shown), shown)
 
 
 def _directory(cwd: str | None) -> tuple[str, str]:

@@ -3,77 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
-from msgspec import Struct
-
-from halotui.actions import ActionError, Check, Value, Verdict
+from halotui.actions import ActionError, Check, Verdict
 from halotui.format import count, size
 from halotui.hosts.hands import Done
 from halotui.model import Severity
 from halotui.rules.launch import Deal, bad_pairs
 from halotui.safe import clean
-from halotui.servers.dialect import Dialect
-from halotui.servers.fit import Need, Room, judge
+from halotui.servers.fit import judge, layout, undivided
 from halotui.servers.launch import Runner
 from halotui.servers.model_file import Header, mismatch
 from halotui.servers.running import Running
-from halotui.servers.wish import Wish
-
-Answer = Done | str | None  # of a command; a text says why there is none, None: not asked
-Model = Header | ActionError | None
-
-
-class FileSeen(Struct, frozen=True):
-    """A file that a flag names; ``problem`` is empty when it is there and readable."""
-
-    flag: str
-    path: str
-    problem: str = ""
-
-
-class Logout(Struct, frozen=True, kw_only=True):
-    """What becomes of a server when its user logs out; None: not known."""
-
-    in_session: bool = False  # it will run in the scope of a login session
-    in_manager: bool = False  # it will run under the user's own systemd
-    lingers: bool | None = None
-
-
-class Seen(Struct, frozen=True, kw_only=True):
-    """All that the checks may read."""
-
-    wish: Wish
-    values: Mapping[str, Value]  # settings, those of the environment included
-    arguments: tuple[str, ...] = ()
-    dialect: Dialect
-    running: Running | None = None
-    busy: int | None = None
-    version: Answer = None
-    parsed: Answer = None
-    place: Answer = None  # of the container, image or unit
-    model: Model = None
-    draft: Model = None
-    files: tuple[FileSeen, ...] = ()
-    cwd: str = ""  # why it cannot be used
-    log: str = ""
-    ports: tuple[tuple[str, int], ...] = ()  # to listen on
-    taken: tuple[int, ...] = ()  # of those ports
-    holders: Mapping[int, tuple[tuple[int, str], ...]] = {}  # port: pid and name of who listens
-    need: Need | None = None
-    room: Room = Room()
-    devices: tuple[FileSeen, ...] | None = None  # None: no /dev to look into
-    logout: Logout = Logout()
-    kills: bool | None = None  # KillUserProcesses of logind
-    kernel: str | None = None
-
-    @property
-    def needs_spec_type(self) -> bool:
-        """Whether that build drafts with a model only when told so; older ones cannot be told."""
-        flag = self.dialect.flags.get("--spec-type")
-        return flag is not None and (not flag.choices or "draft-simple" in flag.choices)
+from halotui.servers.seen import Seen
 
 
 def judged(seen: Seen) -> tuple[Check, ...]:
@@ -96,7 +40,7 @@ def told(done: Done) -> str:
 
 
 def _binary(seen: Seen) -> Iterator[Check]:
-    title, done = "Binary runs", seen.version
+    title, done = "Binary", seen.version
     if done is None:
         return
     if isinstance(done, str):
@@ -112,11 +56,11 @@ def _flags(seen: Seen) -> Iterator[Check]:
     if seen.arguments:
         flags = sum(word.startswith("-") and not word[1:2].isdecimal() for word in seen.arguments)
         build = f" to b{seen.dialect.build}" if seen.dialect.build else ""
-        yield _check("flags", "Flags known", Verdict.OK, f"all {flags}{build}")
+        yield _check("flags", "Flags", Verdict.OK, f"all {flags} known{build}")
 
 
 def _parses(seen: Seen) -> Iterator[Check]:
-    title, done = "Command line accepted", seen.parsed
+    title, done = "Command line", seen.parsed
     if done is None:
         return
     if isinstance(done, str):
@@ -124,7 +68,7 @@ def _parses(seen: Seen) -> Iterator[Check]:
     elif done.code:
         yield _check("arguments", title, Verdict.FAIL, told(done), "Change or take away that flag.")
     else:
-        yield _check("arguments", title, Verdict.OK, "by the binary itself")
+        yield _check("arguments", title, Verdict.OK, "accepted by the binary itself")
 
 
 def _model(seen: Seen) -> Iterator[Check]:
@@ -132,8 +76,18 @@ def _model(seen: Seen) -> Iterator[Check]:
         return
     if seen.model is None:
         yield _check("model", "Model", Verdict.UNKNOWN, "no file is named: a router, or fetched by name")
+    elif isinstance(seen.model, ActionError) and "No such file" in seen.model.reason and fetched(seen):
+        yield _check("model", "Model", Verdict.UNKNOWN, "not here yet: it is fetched by name")
     else:
         yield _weights("model", "Model", seen.model, seen.wish.runner)
+
+
+_SOURCES = ("-hf", "--hf-repo", "-mu", "--model-url", "-dr", "--docker-repo")
+
+
+def fetched(seen: Seen) -> bool:
+    """Whether the server gets its model itself: a path then only says where to put it, or which file."""
+    return seen.says(*_SOURCES)
 
 
 def _draft(seen: Seen) -> Iterator[Check]:
@@ -146,6 +100,9 @@ def _weights(id_: str, title: str, model: Header | ActionError, runner: Runner) 
         inside = runner in (Runner.TOOLBOX, Runner.DISTROBOX) and "No such file" in model.reason
         verdict = Verdict.UNKNOWN if inside else Verdict.FAIL
         return _check(id_, title, verdict, model.reason, model.hint or "" if inside else "Name another file.")
+    if model.part:
+        fix = "Name the first one, -00001-of-…"
+        return _check(id_, title, Verdict.FAIL, f"part {model.part + 1} of a model", fix)
     if model.missing:
         names = ", ".join(model.missing[:3]) + (" ..." if len(model.missing) > 3 else "")
         return _check(id_, title, Verdict.FAIL, f"parts are missing: {names}", "Download them again.")
@@ -192,12 +149,12 @@ def _place(seen: Seen) -> Iterator[Check]:
 
 def _cwd(seen: Seen) -> Iterator[Check]:
     if seen.cwd:
-        yield _check("cwd", "Working directory", Verdict.FAIL, seen.cwd, "Set cwd in the profile.")
+        yield _check("cwd", "Directory", Verdict.FAIL, seen.cwd, "Set cwd in the profile.")
 
 
 def _log(seen: Seen) -> Iterator[Check]:
     if seen.log:
-        yield _check("log", "Log can be written", Verdict.FAIL, seen.log, "Set log in the profile.")
+        yield _check("log", "Log", Verdict.FAIL, seen.log, "Set log in the profile.")
 
 
 def _port(seen: Seen) -> Iterator[Check]:
@@ -228,7 +185,9 @@ def _memory(seen: Seen) -> Iterator[Check]:
     if seen.wish.runner is Runner.SYSTEMD and seen.need is None:
         return
     if seen.need is None:
-        yield _check("memory", "Memory", Verdict.UNKNOWN, "the model's header tells too little")
+        known = seen.model is not None and not isinstance(seen.model, ActionError)
+        why = "the model's header tells too little" if known else "no model to reckon with"
+        yield _check("memory", "Memory", Verdict.UNKNOWN, why)
         return
     verdict, detail, fix = judge(
         seen.need,
@@ -237,10 +196,16 @@ def _memory(seen: Seen) -> Iterator[Check]:
         layers=on_gpu(seen),
         mapped=seen.values.get("mmap") is not False and seen.values.get("mlock") is not True,
     )
+    if verdict is Verdict.FAIL and (seen.room.others or seen.says("--rpc")):
+        verdict, detail = Verdict.WARN, f"{detail}; what other GPUs or boxes take of it is not counted"
     yield _check("memory", "Memory", verdict, detail, fix)
 
 
-_OFFLOADED = ("-ot", "--override-tensor", "-cmoe", "--cpu-moe", "-ncmoe", "--n-cpu-moe", "--rpc")
+# Then not all of it is on the GPU, whatever -ngl says.
+_OFFLOADED = (
+    *("-ot", "--override-tensor", "-cmoe", "--cpu-moe", "-ncmoe", "--n-cpu-moe", "--rpc"),
+    *("-nkvo", "--no-kv-offload"),
+)
 
 
 def on_gpu(seen: Seen) -> str:
@@ -248,8 +213,8 @@ def on_gpu(seen: Seen) -> str:
     layers, whole = seen.values.get("ngl"), seen.model.layers if isinstance(seen.model, Header) else None
     if seen.wish.backend == "cpu" or seen.values.get("device") == "none" or str(layers) == "0":
         return "none"
-    if any(word in _OFFLOADED for word in seen.arguments):
-        return "some"
+    if seen.says(*_OFFLOADED) or "GGML_CUDA_ENABLE_UNIFIED_MEMORY" in seen.wish.env:
+        return "some"  # unified memory is RAM, and not bounded by GTT
     text = str(layers).lower()
     if text == "all" or (text.isdecimal() and whole is not None and int(text) > whole):
         return "all"
@@ -273,6 +238,23 @@ def _vocabulary(seen: Seen) -> Iterator[Check]:
         yield _check("draft-vocab", "Draft vocabulary", Verdict.OK, detail)
     else:
         yield _check("draft-vocab", "Draft vocabulary", Verdict.UNKNOWN, "no tokens in the header")
+
+
+SINCE_BLOCKS = 11549  # the oldest build known to refuse them with -fa on too
+
+
+def _caches(seen: Seen) -> Iterator[Check]:
+    """As llama_init_from_model refuses it; without flash attention it does not mind."""
+    flash = str(seen.values.get("fa", "auto"))
+    fa = seen.dialect.flags.get("-fa")
+    if flash == "off" or (fa is not None and not fa.arity):  # builds that do not choose do not look
+        return
+    certain = flash == "auto" or (seen.dialect.build or 0) >= SINCE_BLOCKS
+    for what, model, draft in (("", seen.model, False), ("draft: ", seen.draft, True)):
+        reason = undivided(model, layout(seen.values, draft=draft)) if isinstance(model, Header) else None
+        if reason:
+            verdict = Verdict.FAIL if certain else Verdict.WARN
+            yield _check("kv-blocks", "Cache types", verdict, what + reason, "Take f16 for it.")
 
 
 _SEVERITIES = {Severity.CRITICAL: Verdict.FAIL, Severity.WARNING: Verdict.WARN, Severity.INFO: Verdict.WARN}
@@ -330,14 +312,14 @@ def _busy(seen: Seen) -> Iterator[Check]:
     if seen.running is None or seen.busy == 0:
         return
     if seen.busy is None:
-        yield _check("busy", "Requests now", Verdict.UNKNOWN, "whether any run cannot be told")
+        yield _check("busy", "Requests", Verdict.UNKNOWN, "whether any run cannot be told")
         return
     some = f"{seen.busy} requests run" if seen.busy > 1 else "1 request runs"
-    yield _check("busy", "Requests now", Verdict.WARN, f"{some} and will be cut off")
+    yield _check("busy", "Requests", Verdict.WARN, f"{some} and will be cut off")
 
 
 def _logout(seen: Seen) -> Iterator[Check]:
-    logout, title = seen.logout, "Survives logout"
+    logout, title = seen.logout, "Logout"
     if logout.in_manager and logout.lingers is False:
         detail = "it runs under your systemd, which ends with your last session"
         yield _check("logout", title, Verdict.WARN, detail, "loginctl enable-linger")
@@ -349,7 +331,7 @@ def _logout(seen: Seen) -> Iterator[Check]:
 
 def _notes(seen: Seen) -> Iterator[Check]:
     for note in seen.running.notes if seen.running else ():
-        yield _check("note", "Cannot be put back as it was", Verdict.WARN, note)
+        yield _check("note", "Way back", Verdict.WARN, note)
 
 
 CHECKS: tuple[Callable[[Seen], Iterator[Check]], ...] = (
@@ -365,6 +347,7 @@ CHECKS: tuple[Callable[[Seen], Iterator[Check]], ...] = (
     _log,
     _port,
     _memory,
+    _caches,
     _pairs,
     _devices,
     _busy,

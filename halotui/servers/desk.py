@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from pathlib import Path
 
+import msgspec
 from msgspec.structs import replace
 
 from halotui.actions import (
@@ -36,6 +37,7 @@ from halotui.servers.journal import Book, Journal
 from halotui.servers.launch import Launch
 from halotui.servers.profile import Profile, merged
 from halotui.servers.running import Running, find, inspect
+from halotui.servers.stopping import Patience
 from halotui.servers.undertaking import Undertaking
 from halotui.servers.unfinished import TAKEN_UP, WAYS
 
@@ -45,7 +47,7 @@ _PACKAGES = str(Path(__file__).parents[2])  # where the worker finds us
 class LocalDesk:
     """``actions.Desk`` on this box. ``profiles`` is asked each time, so that an edit of the file counts;
     ``config_file`` is where ``save`` writes; ``api_key`` is for servers that do not tell theirs;
-    ``shipped``: whether the presets are offered too.
+    ``shipped``: whether the presets are offered too; ``patience``: None for the usual one.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LocalDesk:
         api_key: str | None = None,
         python: str = sys.executable,
         shipped: bool = True,
+        patience: Patience | None = None,
     ) -> None:
         self._host = host
         self._hands = hands
@@ -69,6 +72,7 @@ class LocalDesk:
         self._urls = urls
         self._python = python
         self._shipped = shipped
+        self._patience = patience or Patience()
         self._book = Book(self._state / "launches")
         self._drafter = Drafter(host, hands, self._state, api_key)
         self._waiting: set[str] = set()  # plans that nobody has said yes to
@@ -103,7 +107,7 @@ class LocalDesk:
         if current is not None:
             check = Check(
                 id="standing",
-                title="No other relaunch",
+                title="Another relaunch",
                 verdict=Verdict.FAIL,
                 detail=unfinished.told(current, self._at_it(current)),
                 fix=WAYS,
@@ -193,7 +197,9 @@ class LocalDesk:
         if not taken_up and id_ not in self._waiting:
             raise ActionError("there is no such plan", "prepare it again")
         roots = ("--sysfs", str(self._host.sysfs), "--procfs", str(self._host.procfs))
-        argv = (self._python, "-P", "-m", "halotui.servers.worker", "--state", str(self._state), *roots)
+        patience = ("--patience", msgspec.json.encode(self._patience).decode())
+        worker = ("-P", "-m", "halotui.servers.worker", "--state", str(self._state))
+        argv = (self._python, *worker, *roots, *patience)
         what = f"--{id_}" if taken_up else id_
         work = Undertaking.begin(id_, (*argv, what), _environment(), self._logs / "worker.log")
         self._waiting.discard(id_)

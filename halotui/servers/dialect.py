@@ -232,8 +232,9 @@ def render(words: Sequence[Word], dialect: Dialect) -> tuple[str, ...]:
         if (text := _rendered(word, dialect)) is not None:
             said += text
         else:
-            flag = masked(word.text[:1]) or (f"{word.setting}",)
-            unknown.append((flag[0], _hint(word, dialect)))
+            listed = word.setting and word.text and dialect.takes(word.text)  # then it is its value
+            flag = " ".join(masked(word.text if listed else word.text[:1])) or f"{word.setting}"
+            unknown.append((flag, _hint(word, dialect)))
     if unknown:
         raise UnknownFlags(tuple(unknown))
     return tuple(said)
@@ -304,7 +305,7 @@ def _hint(word: Word, dialect: Dialect) -> str:
     text = word.text or (f"{word.setting}",)
     flag = plain(text[0])
     if not is_flag(flag):
-        return "no flag" if word.text else "this build has no flag for it"
+        return "it is no flag" if word.text else "this build has no flag for it"
     if flag in dialect.removed:
         return f"removed: {dialect.removed[flag]}".strip(": ")
     if known := dialect.flags.get(flag):

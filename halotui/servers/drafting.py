@@ -72,7 +72,7 @@ class Drafter:
         except UnknownFlags as unknown:
             return self._refused(id_, ask, running, wish, [_unknown(*flag) for flag in unknown.flags])
         except ActionError as error:
-            check = _failed("binary", "Binary runs", error.reason, error.hint)
+            check = _failed("binary", "Binary", error.reason, error.hint)
             return self._refused(id_, ask, running, wish, [check])
         finally:
             seen = await observing
@@ -95,7 +95,7 @@ class Drafter:
         before = diff.of_running(running) if running is not None else None
         changes = diff.changes(before, diff.of_wish(wish, arguments, launch))
         if running is not None and not changes:
-            checks = (*checks, _warning("changes", "Nothing changes", "a plain restart"))
+            checks = (*checks, _warning("changes", "Changes", "none: a plain restart"))
         proposal = Proposal(
             id=id_,
             ask=ask,
@@ -112,10 +112,10 @@ class Drafter:
     async def stop(self, ask: Ask, running: Running) -> Draft:
         """Nothing in the place of ``running``."""
         seen = await self._observe(running)
-        checks = tuple(_warning("note", "Note", note) for note in running.notes)
+        checks = tuple(_warning("note", "Way back", note) for note in running.notes)
         if seen.busy:
             requests = "1 request" if seen.busy == 1 else f"{seen.busy} requests"
-            checks = (_warning("busy", "Requests run now", f"{requests} will be cut off"), *checks)
+            checks = (_warning("busy", "Requests", f"{requests} will be cut off"), *checks)
         proposal = Proposal(
             id=fresh_id(),
             ask=ask,
@@ -214,21 +214,22 @@ class Drafter:
         program = [word for word in takewhile(_no_flag, launch.argv) if word.startswith("/")]
         checks = []
         for id_, title, paths in (
-            ("binary", "Binary is there", program),
-            ("model", "Model is there", [launch.model] if launch.model.startswith("/") else []),
-            ("cwd", "Directory is there", [launch.cwd]),
+            ("binary", "Binary", program),
+            ("model", "Model", [launch.model] if launch.model.startswith("/") else []),
+            ("cwd", "Directory", [launch.cwd]),
         ):
             if gone := [path for path in paths if not Path(path).exists()]:
                 checks.append(_failed(id_, title, f"{gone[0]} has gone"))
             elif paths:
-                checks.append(_passed(id_, title))
+                checks.append(_passed(id_, title, "is there"))
         place = stopping.place(launch.url)
         leaves = running is not None and stopping.place(running.facts.url) == place
         if place is not None and not leaves:
             taken = self.hands.port_taken(*place)
-            title = f"Port {place[1]} is free"
             checks.append(
-                _failed("port", title, "another process has it") if taken else _passed("port", title)
+                _failed("port", "Port", f"{place[1]}: another process has it")
+                if taken
+                else _passed("port", "Port", f"{place[1]} is free")
             )
         return tuple(checks)
 
@@ -307,9 +308,9 @@ def _warning(id_: str, title: str, detail: str) -> Check:
     return Check(id=id_, title=title, verdict=Verdict.WARN, detail=detail)
 
 
-def _passed(id_: str, title: str) -> Check:
-    return Check(id=id_, title=title, verdict=Verdict.OK)
+def _passed(id_: str, title: str, detail: str) -> Check:
+    return Check(id=id_, title=title, verdict=Verdict.OK, detail=detail)
 
 
 def _unknown(flag: str, hint: str) -> Check:
-    return _failed("flags", "Flags known", f"this build does not know {flag}", hint)
+    return _failed("flags", "Flags", f"this build does not know {flag}", hint)

@@ -27,6 +27,7 @@ ELEMENT = {
     "q4_0": 18 / 32,
     "iq4_nl": 18 / 32,
 }
+BLOCK = 32  # elements, of every quantised type in that table
 LEAST_CONTEXT = 4096  # tokens: what --fit never goes below, and what older builds took unasked
 STEP = 256  # tokens: contexts are rounded up to it
 AUTO_SLOTS = 4  # of newer builds, with a unified cache
@@ -34,6 +35,7 @@ AUTO_SLOTS = 4  # of newer builds, with a unified cache
 WINDOW_PATTERNS = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gpt-oss": 2, "cohere2": 4, "exaone4": 4}
 HYBRID_INTERVAL = 4  # of Qwen3-Next and its kin, whose header need not say it
 MARGIN = 1.02  # what an estimate may be wrong by before it refuses
+GPU_BACKENDS = ("vulkan", "rocm", None)  # whose memory we see; None: not known, may be none
 NEAR = 0.95  # of the room: from here on it is tight
 
 
@@ -91,6 +93,7 @@ class Room(Struct, frozen=True, kw_only=True):
     gtt_bytes: int | None = None
     vram_bytes: int | None = None
     held_bytes: int | None = None  # of it, by the old one
+    others: bool = False  # GPUs of other makers are here, whose memory is not counted
 
 
 def layout(values: Mapping[str, Value], *, draft: bool = False) -> Layout:
@@ -155,6 +158,19 @@ def kv_bytes(model: Header, asked: Layout) -> tuple[int, int] | None:
     return round(least), round(most)
 
 
+def undivided(model: Header, asked: Layout) -> str | None:
+    """Which cache cannot be cut into the blocks of its type; None: neither, or the heads are not known."""
+    all_heads = max(_numbers(model.heads), default=0)
+    own = (model.embedding or 0) // all_heads if all_heads else 0
+    for name, kind, length in (
+        ("K", asked.k, model.key_length or own),
+        ("V", asked.v, model.value_length or own),
+    ):
+        if ELEMENT.get(kind, 2.0) < 2 and length % BLOCK:
+            return f"{name} cache {kind} has blocks of {BLOCK}, which do not divide heads of {length}"
+    return None
+
+
 def cells(tokens: int, asked: Layout) -> int:
     """Of the whole cache: an explicit -np without -kvu gives each slot its share, rounded up."""
     slots = asked.slots or 1
@@ -168,7 +184,7 @@ def judge(
     that are not on the GPU are read from the page cache, which can be taken back."""
     most, likely = _pools(room, backend, layers)
     if most is None or likely is None:
-        return Verdict.UNKNOWN, f"{wanted}; how much memory there is cannot be told", ""
+        return Verdict.UNKNOWN, f"{wanted} = {size(wanted.bytes)}; {_blind(room, backend)}", ""
     surely = wanted.least - (wanted.weights if mapped and layers != "all" else 0)
     after = f" once the old server has left ({size(room.held_bytes)})" if room.held_bytes else ""
     detail = f"{wanted} = {size(wanted.bytes)}, of {size(likely)} free{after}"
@@ -182,17 +198,29 @@ def judge(
 FIX = "Take a smaller -c, -ctk q8_0 -ctv q8_0, fewer slots, or a smaller model."
 
 
+def _blind(room: Room, backend: str | None) -> str:
+    """Why there is nothing to hold it against."""
+    if room.ram_bytes is None:
+        return "how much is free cannot be read"
+    if backend not in GPU_BACKENDS:
+        return f"the memory of a {backend} GPU is not seen"
+    return "no AMD GPU here to hold it"
+
+
 def _pools(room: Room, backend: str | None, layers: str) -> tuple[int | None, int | None]:
     """All that could be had, and what that backend is likely to get: GTT is RAM, so the smaller of the two
     counts, and ROCm takes either GTT or the carve-out."""
     vram = room.vram_bytes or 0
     if layers == "none" or backend == "cpu":
         return room.ram_bytes, room.ram_bytes
+    if backend not in GPU_BACKENDS:
+        return None, None
     if room.ram_bytes is None or (room.gtt_bytes is None and room.vram_bytes is None):
         return None, None
     shared = min(room.gtt_bytes or 0, room.ram_bytes)
     likely = max(shared, vram) if backend == "rocm" else shared + vram
-    return (shared if layers == "all" else room.ram_bytes) + vram, likely
+    surely_there = layers == "all" and backend is not None  # a build without a GPU takes -ngl too
+    return (shared if surely_there else room.ram_bytes) + vram, likely
 
 
 def _weights(name: str, model: Header) -> Item:

@@ -6,6 +6,7 @@ The directory is 0700 and its files 0600: they hold environments, and with them 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -123,12 +124,13 @@ class Book:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _save(self, path: Path, value: msgspec.Struct) -> None:
-        """Whole or not at all, and on the disk before this returns."""
+        """Whole or not at all, and on the disk before this returns. Not by msgspec's own JSON: environments
+        and paths hold any bytes, which Python keeps as lone surrogates."""
         self._make()
         spare = path.with_suffix(".new")
         fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
-            file.write(msgspec.json.encode(value))
+            file.write(json.dumps(msgspec.to_builtins(value)).encode())
             file.flush()
             os.fsync(fd)
         spare.replace(path)
@@ -143,8 +145,8 @@ def _load(path: Path, kind: type[T]) -> T | None:
     except OSError as error:
         raise ActionError(f"{path}: {error.strerror}") from None
     try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.MsgspecError as error:
+        return msgspec.convert(json.loads(data), kind)
+    except (msgspec.MsgspecError, ValueError) as error:
         raise ActionError(f"{path} is damaged: {error}", "look at it, then move it away") from None
 
 

@@ -6,29 +6,20 @@ import os
 import pwd
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any
 
 from halotui.hosts import Host
 from halotui.hosts.hands import Hands
 from halotui.hosts.local import LocalHost
-from halotui.servers.checks import NODES, FileSeen, Logout
+from halotui.servers.checks import NODES
 from halotui.servers.launch import Launch, Runner
+from halotui.servers.named_files import WEIGHTS, named_files
+from halotui.servers.seen import FileSeen, Logout
 from halotui.servers.wish import Wish
 
 Holders = dict[int, tuple[tuple[int, str], ...]]  # port: pid and name of who listens
 
-# Flags that name a file to be read, or a directory; llama.cpp's common/arg.cpp.
-_FILES = frozenset(
-    (
-        *("-mm", "--mmproj", "-mv", "--model-vocoder", "--lora", "--control-vector", "--models-preset"),
-        *("--grammar-file", "--chat-template-file", "--json-schema-file", "-jf"),
-        *("--ssl-key-file", "--ssl-cert-file", "--api-key-file", "-lcs", "--lookup-cache-static"),
-    )
-)
-_DIRECTORIES = frozenset(("--models-dir", "--media-path", "--slot-save-path", "--path"))
-_SCALED = frozenset(("--lora-scaled", "--control-vector-scaled"))  # FILE:SCALE, FILE SCALE in older builds
 # What they start is in a control group of the user's systemd.
 _BY_THE_MANAGER = (Runner.SYSTEMD, Runner.PODMAN, Runner.TOOLBOX, Runner.DISTROBOX)
 
@@ -49,13 +40,10 @@ def files_and_devices(wish: Wish, launch: Launch, arguments: Sequence[str], host
 
 
 def _named_files(arguments: Sequence[str], cwd: str) -> Iterator[FileSeen]:
-    for flag, value in pairwise(arguments):
-        if flag not in _FILES | _DIRECTORIES | _SCALED:
-            continue
-        for part in value.split(",") if "lora" in flag or "vector" in flag else [value]:
-            name = part.rpartition(":")[0] or part if flag in _SCALED else part
-            path = PurePath(cwd, name)
-            yield FileSeen(flag, str(path), _problem(path, directory=flag in _DIRECTORIES))
+    """Those that must be there. The weights have checks of their own, by their headers."""
+    for flag, path, directory, written in named_files(arguments, cwd):
+        if flag not in WEIGHTS and (directory or not written):
+            yield FileSeen(flag, str(path), _problem(path, directory=directory))
 
 
 def _problem(path: PurePath, *, directory: bool = False) -> str:
@@ -71,6 +59,8 @@ def _problem(path: PurePath, *, directory: bool = False) -> str:
 
 def _unwritable(log: Path) -> str:
     """The log, or the nearest directory above it that there is: the rest is made when it is needed."""
+    if log.is_dir():
+        return f"{log}: is a directory"
     place = next((place for place in (log, *log.parents) if place.exists()), None)
     if place is None or os.access(place, os.W_OK | (os.X_OK if place.is_dir() else 0)):
         return ""

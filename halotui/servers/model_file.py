@@ -42,6 +42,7 @@ class Header(Struct, frozen=True, kw_only=True):
     file_type: int | None = None  # llama_ftype
     weights_bytes: int  # of all shards that are there
     missing: tuple[str, ...] = ()  # file names of shards that are not
+    part: int = 0  # of a model in several files; only the first one can be loaded
     layers: int | None = None
     embedding: int | None = None
     heads: int | tuple[int, ...] | None = None
@@ -74,7 +75,7 @@ def per_layer(value: int | tuple[int, ...] | None, layer: int) -> int | None:
 def read_header(path: Path) -> Header:
     """Read one model, all of its shards. Blocking, well under a second. Raises ActionError."""
     raw = read(path)
-    shards, missing = _shards(path)
+    shards, missing = _shards(path, raw.pairs.get("split.count"))
     for shard in shards[1:]:
         raw.tensors += read(shard).tensors
     try:
@@ -106,10 +107,11 @@ def mismatch(target: Vocabulary, draft: Vocabulary) -> str | None:
     return None if differing is None else f"token {differing:,} is another text"
 
 
-def _shards(path: Path) -> tuple[list[Path], tuple[str, ...]]:
-    """The files that make the model, the one given first, and the names of those that are missing."""
+def _shards(path: Path, parts: Entry | None) -> tuple[list[Path], tuple[str, ...]]:
+    """The files that make the model, the one given first, and the names of those that are missing. A whole
+    model may have kept the name of a part: what counts is how many its header says."""
     found = _SHARD.fullmatch(path.name)
-    if not found:
+    if not found or parts in (0, 1) or (parts is None and found[2] == "00001"):
         return [path], ()
     stem, count = found[1], int(found[3])
     names = [f"{stem}-{number:05}-of-{count:05}.gguf" for number in range(1, min(count, KEEP) + 1)]
@@ -140,6 +142,7 @@ def _header(found: Raw, weights: int, missing: tuple[str, ...]) -> Header:
         file_type=_whole(pairs.get("general.file_type")),
         weights_bytes=weights,
         missing=missing,
+        part=_whole(pairs.get("split.no")) or 0,
         layers=layers if layers is not None and layers <= KEEP else None,
         embedding=whole("embedding_length"),
         heads=many("attention.head_count"),

@@ -11,12 +11,11 @@ from halotui.collectors.llama_http import HttpProblem, LlamaHttp
 from halotui.hosts import Host
 from halotui.model import Props, ServerProcess, SlotReading
 from halotui.safe import clean
+from halotui.servers import room
 from halotui.servers.verify import log_lines
 
 ANSWER_SECONDS = 3.0  # older builds answer between two prompt batches only
 _LOADED = re.compile(r"(?:^|\s)(\d+)\.(\d\d)\.(\d{3})\.\d{3} \w .*\bmodel loaded$")  # since its start
-_HELD = re.compile(rb"^drm-memory-(?:gtt|vram):\s*(\d+) KiB$", re.M)
-_CLIENT = re.compile(rb"^drm-client-id:\s*(\d+)$", re.M)
 
 
 class Observed(Struct, frozen=True, kw_only=True):
@@ -40,7 +39,7 @@ async def observe(host: Host, facts: ServerProcess, api_key: str | None) -> Obse
         speculative=any(slot.speculative for slot in slots) if slots else None,
         busy=sum(slot.processing for slot in slots) if slots else None,
         load_seconds=await asyncio.to_thread(load_seconds, facts.log_path or ""),
-        held_bytes=await asyncio.to_thread(held_bytes, host, facts.pid),
+        held_bytes=sum(await asyncio.to_thread(room.held, host, facts.pid)) or None,
     )
 
 
@@ -66,16 +65,3 @@ def load_seconds(log_path: str, start: int = 0) -> float | None:
             minutes, seconds, thousandths = map(int, found.groups())
             return minutes * 60 + seconds + thousandths / 1000
     return None
-
-
-def held_bytes(host: Host, pid: int) -> int | None:
-    """GTT + VRAM that a process holds, each client of the driver once; None where nothing is told."""
-    held: dict[bytes, int] = {}
-    for path in host.glob(host.procfs / str(pid) / "fdinfo", "*"):
-        try:
-            text = host.read(path)
-        except OSError:
-            continue
-        if client := _CLIENT.search(text):
-            held[client[1]] = sum(int(size) for size in _HELD.findall(text)) * 1024
-    return sum(held.values()) or None

@@ -10,6 +10,7 @@ from halotui.model import Gpu, Unavailable
 from halotui.servers.fit import Room
 
 _KIB = 1024
+_OTHERS = ("0x10de", "0x8086")  # PCI vendors whose GPUs llama.cpp may use beside ours
 # What the amdgpu driver tells of a client (Documentation/gpu/drm-usage-stats.rst); newer kernels first.
 _GPU = {"gtt": ("drm-resident-gtt", "drm-memory-gtt"), "vram": ("drm-resident-vram", "drm-memory-vram")}
 
@@ -36,6 +37,7 @@ def read(host: Host, pid: int | None, expected_bytes: int | None = None) -> Room
         gtt_bytes=_free(_sum(gpu.gtt_total_bytes for gpu in gpus), gtt_used, gtt),
         vram_bytes=_free(_sum(gpu.vram_total_bytes for gpu in gpus), vram_used, vram),
         held_bytes=(gtt + vram + own) or None,
+        others=_others(host),
     )
 
 
@@ -78,6 +80,16 @@ def _gpus(host: Host) -> tuple[Gpu, ...]:
         return amdgpu_sysfs.read(host)
     except Unavailable:
         return ()
+
+
+def _others(host: Host) -> bool:
+    for path in host.glob(host.sysfs / "class/drm", "card[0-9]*/device/vendor"):
+        try:
+            if host.read(path).decode("ascii", "replace").strip() in _OTHERS:
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def _sum(values: Iterable[int | None]) -> int | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -17,15 +16,16 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from halotui.actions import ActionError
+from halotui.hosts.hands import MARK
 from halotui.servers import units
 from halotui.servers.containers import STOP_SECONDS
 from halotui.servers.launch import Launch, Runner
+from halotui.servers.named_files import named_files
 from halotui.servers.secret import is_secret
 
 if TYPE_CHECKING:
     from halotui.servers.wish import Wish
 
-MARK = "HALOTUI_LAUNCH"  # the undertaking's id
 PROFILE = "HALOTUI_PROFILE"
 KEY = "LLAMA_API_KEY"
 KEY_FILE = "--api-key-file"
@@ -47,18 +47,6 @@ _RIGHTS = {
 }
 _OPEN = ("--security-opt=label=disable", "--security-opt=seccomp=unconfined")
 
-# Flags whose value is a file to be read, a directory to be read, and the same to be written.
-# fmt: off
-_FILES = frozenset((
-    "-m", "--model", "-md", "--model-draft", "--spec-draft-model", "-mm", "--mmproj", "-mv",
-    "--model-vocoder", "--lora", "--control-vector", "--chat-template-file", "--grammar-file", "-jf",
-    "--json-schema-file",
-    "--models-preset", "--ssl-key-file", "--ssl-cert-file", "--api-key-file", "-lcs", "--lookup-cache-static",
-))
-# fmt: on
-_DIRECTORIES = frozenset(("--models-dir", "--path", "--media-path"))
-_WRITTEN_FILES = frozenset(("--log-file", "-lcd", "--lookup-cache-dynamic"))
-_WRITTEN_DIRECTORIES = frozenset(("--slot-save-path",))
 _HUGGING_FACE = "snapshots"  # full of links into the directory beside it
 
 
@@ -245,17 +233,8 @@ def _mounts(arguments: Sequence[str], cwd: str) -> list[str]:
 
 def _places(arguments: Sequence[str], cwd: str) -> Iterator[tuple[PurePath, bool]]:
     """Directories, and whether they are written to; the writable ones last, so that they win."""
-    pairs = tuple(pairwise(arguments))
-    for files, directories, written in (
-        (_FILES, _DIRECTORIES, False),
-        (_WRITTEN_FILES, _WRITTEN_DIRECTORIES, True),
-    ):
-        for flag, value in pairs:
-            path = PurePath(cwd, value)
-            if flag in directories:
-                yield path, written
-            elif flag in files:
-                yield _around(path), written
+    for named in sorted(named_files(arguments, cwd), key=lambda named: named.written):
+        yield named.path if named.directory else _around(named.path), named.written
 
 
 def _around(file: PurePath) -> PurePath:

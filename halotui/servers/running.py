@@ -11,15 +11,15 @@ from urllib.parse import urlsplit
 from halotui.actions import ActionError
 from halotui.collectors import llama_process
 from halotui.hosts import Host
-from halotui.hosts.hands import Hands
+from halotui.hosts.hands import MARK, Hands
 from halotui.model import ServerProcess
 from halotui.safe import clean
 from halotui.servers import as_it_was, contained, containers, lineage, runners, units
 from halotui.servers.launch import Runner
 from halotui.servers.lineage import NotOurs
-from halotui.servers.sight import SESSION_VARIABLES, Running, Sight, look, session_free
+from halotui.servers.sight import Running, Sight, look, session_free
 
-__all__ = ["SESSION_VARIABLES", "NotOurs", "Running", "find", "inspect", "session_free"]
+__all__ = ["NotOurs", "Running", "find", "inspect", "session_free"]
 
 
 async def inspect(host: Host, hands: Hands, pid: int, *, log_dir: Path) -> Running:
@@ -96,7 +96,7 @@ def _plain(sight: Sight) -> Running:
 async def _service(sight: Sight) -> units.Unit | None:
     """The user's unit that is this server; None where it only stands in one, as in a terminal's."""
     name = units.user_unit(sight.lineage.cgroup)
-    if not name or sight.lineage.terminal or runners.MARK in sight.process.environ:
+    if not name or sight.lineage.terminal or MARK in sight.process.environ:
         return None
     unit = await units.look(sight.hands, name, runners.client_env())
     if not _is_it(unit, sight):
@@ -116,7 +116,7 @@ def _is_it(unit: units.Unit, sight: Sight) -> bool:
 
 
 async def _refuse_system(sight: Sight, name: str) -> None:
-    if sight.lineage.terminal or runners.MARK in sight.process.environ:
+    if sight.lineage.terminal or MARK in sight.process.environ:
         return
     unit = await units.look(sight.hands, name, runners.client_env(), ("systemctl",))
     if _is_it(unit, sight):

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 
 from halotui.actions import Progress, Speed, Step
 from halotui.collectors.llama_http import HttpKind, HttpProblem, LlamaHttp
+from halotui.collectors.llama_process import NAME
 from halotui.format import duration
 from halotui.hosts import Host
-from halotui.hosts.hands import Hands, Identity
+from halotui.hosts.hands import MARK, Hands, Identity
 from halotui.safe import clean
 from halotui.servers import pools, stopping, verify
 from halotui.servers.journal import Book, Journal
@@ -28,7 +29,6 @@ HEALTH_SECONDS = 5.0
 LINGER_SECONDS = 70.0  # what the kernel keeps of closed connections
 TAIL_LINES = 15
 BACK = "-back"  # ends the mark of what was put back
-MARK = "HALOTUI_LAUNCH"
 _NO_PORT = "couldn't bind HTTP server socket"
 
 
@@ -70,6 +70,7 @@ class Steps:
         self._patience = patience or Patience()
         self._loading: Loading | None = None
         self._started: float | None = None  # when we started what loads now
+        self._served = 0.0  # since when it serves
         self._step_began = time.monotonic()
 
     @property
@@ -170,8 +171,21 @@ class Steps:
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             await http.aclose()
-        took = None if self._started is None else round(time.monotonic() - self._started, 1)
-        self.journal = replace(self.journal, load_seconds=took)
+        self._served = time.monotonic()
+        took = None if self._started is None else round(self._served - self._started, 1)
+        who = await asyncio.to_thread(self._server, new)
+        self.journal = replace(
+            self.journal, new=who, back=who if self.journal.undoing else None, load_seconds=took
+        )
+
+    def _server(self, new: Identity) -> Identity:
+        """The server itself, where a script or a container's client was started: it is what is stopped next,
+        and may outlive the other."""
+        servers = {process.pid for process in self._host.processes((NAME,), ())}
+        if new.pid in servers:
+            return new
+        ours = self._hands.marked(self._plan.id + (BACK if self.journal.undoing else ""))
+        return next((who for who in ours if who.pid in servers), new)
 
     async def _verify(self, after: Launch) -> None:
         """Raises Failed, Cancelled."""
@@ -182,6 +196,9 @@ class Steps:
             facts = await asyncio.to_thread(verify.log_facts, after.log, self.journal.log_start)
             shown = await verify.look(http, facts)
         except HttpProblem as problem:
+            if problem.kind is HttpKind.LOCKED:
+                self._note("its API key is not known: only that it serves was verified")
+                return
             raise Failed(f"it serves, but does not answer: {problem.reason}", self._tail(after)) from None
         except TimeoutError:
             raise Failed("it serves, but does not answer", self._tail(after)) from None
@@ -194,6 +211,19 @@ class Steps:
                 raise Failed(deviation.text, self._tail(after))
             self._note(f"{deviation.text}, as what ran before")
         self._stop_if_cancelled()
+
+    async def _watch(self, after: Launch) -> None:
+        """One that breaks down at once is not kept. Raises Failed, Cancelled."""
+        until = self._served + self._patience.watch
+        while self.journal.new is not None:
+            if not self._hands.alive(self.journal.new):
+                tail = self._tail(after)
+                raise Failed(f"it served, then {self._last_words(self.journal.new, tail)}", tail)
+            self._stop_if_cancelled()
+            if time.monotonic() >= until:
+                return
+            self._say(self.journal.step, "watching whether it stays")
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _measure(self, launch: Launch) -> Speed:
         """Raises Cancelled."""

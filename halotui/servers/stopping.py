@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -14,10 +17,11 @@ from halotui.hosts.hands import Hands, Identity
 from halotui.servers.launch import Launch
 
 LOOK = 0.05  # seconds between looks
+KNOCK = 0.3  # seconds
 SAME_BYTES = 32 << 20  # memory that moves by less stands still
 
 
-class Patience(Struct, frozen=True, kw_only=True):
+class Patience(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds for each part of an end."""
 
     first: float = 5.0  # a running request keeps the server from leaving
@@ -26,6 +30,7 @@ class Patience(Struct, frozen=True, kw_only=True):
     command: float = 120.0  # podman stop and systemctl stop do all of that themselves, and kill after 90 s
     port: float = 20.0
     memory: float = 10.0
+    watch: float = 2.0  # from when the new one serves, before it is kept
 
 
 class Stays(Exception):
@@ -86,13 +91,35 @@ def place(url: str) -> tuple[str, int] | None:
 
 
 async def port_free(hands: Hands, url: str, seconds: float, *, lingering: bool = False) -> bool:
-    """Whether the port is free, within so long."""
+    """Whether the port is free, within so long; a socket in the file system, once nobody answers there."""
     there = place(url)
     deadline = time.monotonic() + seconds
-    while there is not None and await asyncio.to_thread(hands.port_taken, *there, lingering=lingering):
+
+    def taken() -> bool:
+        if there is None:
+            return url.startswith("unix:") and _socket_taken(Path(url.removeprefix("unix:")))
+        return hands.port_taken(*there, lingering=lingering)
+
+    while await asyncio.to_thread(taken):
         if time.monotonic() >= deadline:
             return False
         await asyncio.sleep(4 * LOOK)
+    return True
+
+
+def _socket_taken(path: Path) -> bool:
+    """Whether somebody listens there, or something else lies there. llama-server leaves its socket behind
+    and cannot bind to it again, so a dead one is removed."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as knock:
+        knock.settimeout(KNOCK)
+        try:
+            knock.connect(str(path))
+        except FileNotFoundError:
+            return False
+        except ConnectionRefusedError:
+            if path.is_socket():
+                path.unlink()
+                return False
     return True
 
 

@@ -67,14 +67,18 @@ class Transaction(Steps):
                 return await self._back("cancelled")
             except Exception as error:  # foreseen or not: what ran must come back
                 return await self._back(_words(error))
-        except Stays as stays:
-            return await self._stuck(str(stays))
+        except Exception as error:  # Stays, or what nobody foresaw: it must not end without a word
+            return await self._stuck(_words(error))
 
     # --- forward
 
     async def _forward(self) -> Outcome:
         before, after = self._plan.before, self._plan.after
         if before is not None and not self._hands.alive(before.who):
+            if self._overtaken(before):
+                return self._end(
+                    Step.REFUSED, f"pid {before.who.pid} was replaced or stopped since: prepare it again"
+                )
             self._note(f"pid {before.who.pid} had gone by itself")
         elif before is not None and self._plan.measure and after is not None:
             self._write(Step.MEASURING)
@@ -86,6 +90,12 @@ class Transaction(Steps):
         if self.cancel.is_set():
             return self._end(Step.REFUSED, "cancelled before anything was touched")
         return await self._onward()
+
+    def _overtaken(self, before: Before) -> bool:
+        """Whether another undertaking has dealt with it since this was planned: two servers would be one too
+        many for the memory."""
+        last = self._book.last()
+        return last is not None and last.plan.before is not None and last.plan.before.who == before.who
 
     async def _onward(self) -> Outcome:
         """From stopping on, past what has been done already."""
@@ -110,11 +120,14 @@ class Transaction(Steps):
             self._write(Step.COMPARING)
             speed = await self._measure(plan.after)
             self.journal = replace(self.journal, speed_after=speed)
+        await self._watch(plan.after)
         return self._end(Step.KEPT)
 
     async def _port_lost(self, after: Launch) -> Outcome:
-        """Somebody else took the port: what ran cannot come back there either."""
-        if await self._answers(after):
+        """Somebody else took the port. Where it is the one that was served, what ran cannot come back."""
+        before = self._plan.before
+        same = before is None or stopping.place(before.launch.url) == stopping.place(after.url)
+        if same and await self._answers(after):
             return self._end(Step.ROLLED_BACK, f"another process has taken {after.url}, and serves there")
         raise Failed(f"another process has taken the port of {after.url}")
 
@@ -212,7 +225,7 @@ class Transaction(Steps):
             before=plan.before.launch.name if plan.before is not None else "",
             after=plan.after.name if plan.after is not None else "",
             url=_url(plan),
-            pid=serving.pid if serving is not None else None,
+            pid=serving.pid if serving is not None and self._hands.alive(serving) else None,
             reason=reason,
             log_tail=journal.log_tail if failed else (),
             log_path=(journal.log_path if failed else plan.after.log if plan.after is not None else ""),
@@ -256,6 +269,8 @@ def _command(launch: Launch | None, step: Step) -> tuple[str, ...]:
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return clean(": ".join(filter(None, (str(error.filename or ""), error.strerror))))
     return clean(str(error)) or type(error).__name__
 
 

@@ -15,7 +15,7 @@ from halotui.format import count
 from halotui.model import LogFacts
 from halotui.servers.launch import Before, Expect, Launch
 
-ANSWER_SECONDS = 20.0  # for each question: it has just been loaded, and nobody else knows of it
+ANSWER_SECONDS = 60.0  # its clients are back at once, and older builds answer between two prompt batches only
 ROUND = 256  # tokens: the context of a slot is rounded up to a multiple of this
 
 

@@ -59,6 +59,7 @@ LOAD_MODES = {
     "mlock": (False, True),
     "mmap+mlock": (True, True),
 }
+PORTS = range(1, 65536)  # 0 would let the server choose, and nobody would find it
 _NUMBER = re.compile(r"-\d|-\.\d")
 
 
@@ -166,10 +167,13 @@ def convert(name: str, text: str) -> tuple[str, Value | None]:
     does, without its dashes. Raises ActionError."""
     candidates = _named(name)
     first, low = candidates[0][0], text.lower()
+    text = low if low in first.choices else text
     if low in UNSAID and not any(low in setting.choices for setting, _ in candidates):
         return first.name, None
     for setting, form in candidates:
         if (value := _meant(setting, form, text)) is not None:
+            if setting.name == "port" and value not in PORTS:
+                raise ActionError(f"port={text}: not from {PORTS[0]} to {PORTS[-1]}")
             return setting.name, value
     raise ActionError(f"{first.name}={text}: not {_wanted(first)}")
 
@@ -180,7 +184,7 @@ def _named(name: str) -> Sequence[tuple[Setting, Form | None]]:
         return [(BY_NAME[word], None)]
     if found := BY_SPELLING.get(f"--{word}") or BY_SPELLING.get(f"-{word}"):
         return found
-    near = get_close_matches(word, [*BY_NAME, *(flag.lstrip("-") for flag in BY_SPELLING)], 1)
+    near = get_close_matches(word, [*BY_NAME, *(flag.lstrip("-") for flag in BY_SPELLING)], 1, 0.75)
     raise ActionError(
         f"no setting {name}", f"did you mean {near[0]}?" if near else "other flags go into extra"
     )

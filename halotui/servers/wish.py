@@ -18,7 +18,6 @@ from halotui.collectors.llama_process import DEFAULT_PORT, NAME, launch_facts
 from halotui.hosts import Process
 from halotui.safe import clean
 from halotui.servers.as_profile import ENGINES, for_a_server, port_of
-from halotui.servers.as_profile import profile_of as profile_of  # the other way round
 from halotui.servers.launch import Runner
 from halotui.servers.profile import NO_DRAFT, OWN_KEYS, SOURCES, Profile, meant, resolve
 from halotui.servers.runners import KEY

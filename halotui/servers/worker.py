@@ -1,6 +1,7 @@
 """The process that carries out an undertaking: it outlives the screen, the terminal and the connection.
 
-    python -m halotui.servers.worker --state DIR [--sysfs DIR] [--procfs DIR] (PLAN_ID | --finish | --undo)
+    python -m halotui.servers.worker --state DIR [--sysfs DIR] [--procfs DIR] [--patience JSON]
+        (PLAN_ID | --finish | --undo)
 
 stdout: one Progress a line as JSON, the last one with the outcome. stdin: ``{"cancel": true}``, or
 ``{"question": "kill", "yes": true}``. Both may go away: then nobody is told, nobody is asked, and it goes on.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import select
 import signal
 import sys
 import threading
@@ -27,9 +29,11 @@ from halotui.hosts.local_hands import LocalHands
 from halotui.safe import clean
 from halotui.servers import logs
 from halotui.servers.journal import Book, Journal
+from halotui.servers.stopping import Patience
 from halotui.servers.transaction import Transaction, journal_of
 
 ANSWER_SECONDS = 120.0  # then it is a no
+HEAR_SECONDS = 5.0  # for the last word, and for a question
 
 
 class Word(msgspec.Struct):
@@ -52,9 +56,12 @@ class Talk:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def tell(self, progress: Progress) -> None:
+        """To one who has stopped reading, as a screen whose terminal hangs, it is not told: we go on."""
         self._step = progress.step
+        patience = HEAR_SECONDS if progress.outcome or progress.question else 0
         with suppress(OSError):
-            os.write(1, msgspec.json.encode(progress) + b"\n")
+            if select.select((), (1,), (), patience)[1]:
+                os.write(1, msgspec.json.encode(progress) + b"\n")
 
     async def ask(self, question: str) -> bool:
         """Nobody there, or nobody answers: no."""
@@ -101,6 +108,7 @@ async def work(options: argparse.Namespace) -> Outcome:
             book,
             talk.tell,
             talk.ask,
+            options.patience,
         )
         transaction.cancel = talk.cancel
         way = transaction.finish if options.finish else transaction.undo if options.undo else transaction.run
@@ -136,11 +144,17 @@ def _journal(options: argparse.Namespace, book: Book, hands: LocalHands) -> Jour
     return journal_of(plan, owner)
 
 
+def patience(text: str) -> Patience:
+    """What is not said stays as it is. Raises ValueError."""
+    return msgspec.json.decode(text, type=Patience)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="halotui.servers.worker")
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--sysfs", type=Path, default=Path("/sys"))
     parser.add_argument("--procfs", type=Path, default=Path("/proc"))
+    parser.add_argument("--patience", type=patience, default=Patience(), metavar="JSON")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--finish", action="store_true")
     what.add_argument("--undo", action="store_true")

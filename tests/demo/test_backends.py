@@ -205,6 +205,20 @@ def other(box: Box) -> tuple[list[str], dict[str, str]]:
     return command(profile, Path())[:-2], profile["env"]
 
 
+async def test_the_model_is_as_large_as_the_sensors_say_and_takes_no_room() -> None:
+    async with a_box() as box:
+        files = [(box.directory / name).stat() for name in (MODEL, DRAFT)]
+        assert sum(about.st_size for about in files) == MODEL_BYTES
+        argv, env = other(box)
+        argv[argv.index("-lm") + 1] = "mmap"  # would fill the hole, were it heeded
+        argv[argv.index("--port") + 1] = str(free_port())
+        with launched(argv, box.directory / "log", {**env, "HALOTUI_DEMO_LOAD_SECONDS": "0"}):
+            url = f"http://127.0.0.1:{argv[argv.index('--port') + 1]}"
+            await asyncio.to_thread(until, lambda: status(url) == 200)
+            blocks = [(box.directory / name).stat().st_blocks for name in (MODEL, DRAFT)]
+            assert sum(blocks) * 512 < 128 << 20
+
+
 async def test_profiles_are_profiles() -> None:
     async with a_box() as box:
         read = {name: msgspec.convert(told, Profile) for name, told in box.profiles.items()}

@@ -63,7 +63,7 @@ def test_what_argparse_refuses(args: list[str]) -> None:
         ('theme = "halo-dark"\n\ncolour = 3\n', 3, "colour"),
         ("interval = 0.01\n", None, "interval"),
         ('interval = "soon"\n', 1, "interval"),
-        ("theme = \n", None, "line 1"),
+        ("theme = \n", None, "config.toml:1: "),
         ('[keys]\nfly = "f"\n', 2, "fly"),
         ('gpu_source = "magic"\n', None, "magic"),
     ],

@@ -128,6 +128,11 @@ async def test_the_demo_has_a_desk_of_its_own() -> None:
         (["relaunch", "--yes", "--extra", "'open"], exits.USAGE, "--extra"),
         (["relaunch", "--yes", "--profile", "none"], exits.USAGE, "'none'"),
         (["relaunch", "--yes", "--server", "http://127.0.0.1:1"], exits.UNREACHABLE, "no server"),
+        (["relaunch", "--yes", "--set", "np=1", "--unset", "parallel"], exits.USAGE, "np: both"),
+        (["relaunch", "--yes", "--set", "np=1", "--extra", "-np 2"], exits.USAGE, "np: in --extra"),
+        (["relaunch", "--yes", "--undo", "--set", "np=1"], exits.USAGE, "--undo takes no --set"),
+        (["relaunch", "--yes", "--undo", "--server", "1"], exits.USAGE, "--undo takes no --server"),
+        (["launch", "vulcan", "--yes"], exits.USAGE, "did you mean vulkan?"),
         (["profiles", "add", "x", "--from", "1"], exits.UNREACHABLE, "no server '1'"),
         (["launch", "none", "--yes"], exits.USAGE, "vulkan"),
         (["launch", "vulkan", "--yes"], exits.FAILURE, "model"),
@@ -142,6 +147,21 @@ def test_no_thank_you(brood: Brood, vulkan: Path, args: list[str], code: int, wo
     assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
     assert words in ended.stderr and "Traceback" not in ended.stderr
     assert brood.pids("llama-server") == [server.pid]
+
+
+def test_streams_that_take_little(brood: Brood, vulkan: Path) -> None:
+    """ASCII alone, and none at all: what is shown is plainer, what is done is the same."""
+    server = brood.start(vulkan, "-np", "1", "-c", "512").wait_ready()
+    change = ("relaunch", "--server", server.pid, "--set", "np=2")
+    plain = halotui(brood, *change, "--dry-run", PYTHONIOENCODING="ascii")
+    assert plain.returncode == exits.OK, plain.stderr
+    assert " ok Model: " in plain.stdout and "->" in plain.stdout and plain.stdout.isascii()
+    assert halotui(brood, "--help", PYTHONIOENCODING="ascii").returncode == exits.OK
+    shell = ["sh", "-c", '"$@" 2>&- <&-', "sh", *HALOTUI, *map(str, change)]
+    for more, code in (((), exits.USAGE), (("--yes",), exits.OK)):
+        ended = subprocess.run([*shell, *more], env=brood.env, stdout=subprocess.PIPE, timeout=SECONDS)
+        assert ended.returncode == code, ended.stdout
+    assert slots(server) == 2
 
 
 @pytest.mark.parametrize("how", ["bad flag", "missing model", "port in use"])
@@ -246,6 +266,21 @@ def test_a_captured_server_is_a_profile(brood: Brood, vulkan: Path) -> None:
     assert outcome["url"] == f"http://127.0.0.1:{port}" and len(brood.pids("llama-server")) == 2
     (row,) = (row for row in done(brood, "servers") if row["pid"] == outcome["pid"])
     assert row["profile"] == "three" and slots(server) == 3
+
+
+def test_a_server_that_is_set_by_environment_is_a_profile(brood: Brood, vulkan: Path) -> None:
+    """What its command line does not say is said in the profile, and it launches."""
+    model = brood.models / "tiny.gguf" if brood.models else Path()
+    env = {"LLAMA_ARG_MODEL": str(model), "LLAMA_ARG_CTX_SIZE": "1024"}
+    brood.models = None  # then it is not named on the command line
+    there = brood.start(vulkan, env=env).wait_ready()
+    assert halotui(brood, "profiles", "add", "by-env", "--from", there.pid).returncode == exits.OK
+    profile = done(brood, "profiles", "show", "by-env")
+    assert profile["model"] == str(model) and profile["env"] == {"LLAMA_ARG_CTX_SIZE": "1024"}
+    there.stop()
+    outcome = done(brood, "launch", "by-env", "--yes")
+    assert (outcome["step"], outcome["url"]) == ("kept", there.url)
+    assert there.get_json("/slots")[0]["n_ctx"] <= 1024
 
 
 # --- what is kept to ourselves

@@ -22,22 +22,30 @@ from halotui.actions import ENDS, Kind, Outcome, Progress, Step
 from halotui.hosts.local_hands import LocalHands
 from halotui.servers.journal import Book
 from halotui.servers.launch import Before, Expect, Launch, Plan
+from halotui.servers.stopping import Patience
 
 PATIENCE = 60.0
+PATIENT = Patience(watch=0.1)
+HASTY = Patience(first=1.0, second=2.0, port=1.0, watch=0.1)  # where it is certain that the time runs out
 DYING = Path(__file__).with_name("dying_worker.py")
 
 
 class Worker:
     """``python -m halotui.servers.worker``; ``progress`` grows while it runs."""
 
-    def __init__(self, state: Path, env: dict[str, str], *words: str, dies: str = "") -> None:
+    def __init__(
+        self, state: Path, env: dict[str, str], *words: str, dies: str = "", patience: Patience = PATIENT
+    ) -> None:
         program = (
             [sys.executable, str(DYING), dies] if dies else [sys.executable, "-m", "halotui.servers.worker"]
         )
         self.progress: list[Progress] = []
         self.errors = ""
         self.process = subprocess.Popen(
-            [*program, "--state", str(state), "--sysfs", str(state), *words],
+            [
+                *(*program, "--state", str(state), "--sysfs", str(state)),
+                *("--patience", msgspec.json.encode(patience).decode(), *words),
+            ],
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -74,7 +82,8 @@ class Worker:
         """As a screen that is gone: neither end of the pipe has anybody."""
         assert self.process.stdin and self.process.stdout
         self.process.stdin.close()
-        os.close(os.dup(self.process.stdout.fileno()))
+        with open(os.devnull, "rb") as nothing:  # what is being read now is the last that is
+            os.dup2(nothing.fileno(), self.process.stdout.fileno())
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -186,8 +195,8 @@ class Stage:
         self.book.save_plan(plan)
         return plan
 
-    def worker(self, *words: str, dies: str = "") -> Worker:
-        return Worker(self.state, self.brood.env, *words, dies=dies)
+    def worker(self, *words: str, dies: str = "", patience: Patience = PATIENT) -> Worker:
+        return Worker(self.state, self.brood.env, *words, dies=dies, patience=patience)
 
     def relaunch(self, *flags: object, **more: Any) -> Outcome:
         """To the end, from what ``serve`` has started."""

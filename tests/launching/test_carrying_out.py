@@ -26,6 +26,7 @@ from halotui.actions import (
 )
 from halotui.servers.journal import Book
 from halotui.servers.profile import Profile
+from halotui.servers.stopping import Patience
 
 
 async def test_there_and_back(office: Office) -> None:
@@ -107,7 +108,7 @@ async def test_cancelled_while_it_loads_the_old_one_serves(office: Office) -> No
 @pytest.mark.parametrize("yes", [True, False])
 async def test_one_that_does_not_stop_is_killed_only_if_told(office: Office, yes: bool) -> None:
     server = office.serve("-np", "1", env={"HALOTUI_TEST_IGNORE_TERM": "1"})
-    desk = office.desk()
+    desk = office.desk(patience=Patience(first=1.0, second=2.0))
     proposal = await desk.prepare(relaunch(server, {"np": 2}))
     asked = []
     async with asyncio.timeout(PATIENCE):

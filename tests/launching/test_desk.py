@@ -138,7 +138,7 @@ async def test_a_plain_restart_says_so(office: Office) -> None:
     server = office.serve()
     proposal = await office.desk().prepare(relaunch(server))
     assert proposal.possible and not proposal.changes
-    assert [check.id for check in proposal.checks if check.title == "Nothing changes"] == ["changes"]
+    assert [check.id for check in proposal.checks if check.title == "Changes"] == ["changes"]
 
 
 @pytest.mark.parametrize(

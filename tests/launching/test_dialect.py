@@ -231,15 +231,15 @@ def test_all_that_is_unknown_is_said_at_once(dialects: dict[str, Dialect]) -> No
             "--spec-ngram-size-n",
             "removed: use the respective --spec-ngram-*-size-n or --spec-ngram-mod-n-match",
         ),
-        ("-ctk", "takes f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0, q5_1"),
-        ("stray", "no flag"),
+        ("-ctk q9_9", "takes f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0, q5_1"),
+        ("stray", "it is no flag"),
         ("--ctx-size=8", "flag and value are two words"),
         ("--top-k", "takes 1 value"),
         ("--zzz", "not in its --help"),
     )
     with pytest.raises(UnknownFlags) as caught:
         render(patched((), {"spec": "draft-mtp", "cd": 1}), dialects["old"])
-    assert [flag for flag, _ in caught.value.flags] == ["--spec-type"]
+    assert [flag for flag, _ in caught.value.flags] == ["--spec-type draft-mtp"]
 
 
 def test_a_key_is_not_in_the_complaint(dialects: dict[str, Dialect]) -> None:

@@ -170,6 +170,14 @@ def test_the_verdict(
     assert "weights 16" in detail and bool(fix) is (verdict in (Verdict.FAIL, Verdict.WARN))
 
 
+def test_why_it_cannot_be_told() -> None:
+    ask = {"layers": "all", "mapped": True}
+    detail = judge(wanted(8, model()), Room(ram_bytes=GIB), backend="vulkan", **ask)[1]  # type: ignore[arg-type]
+    assert detail.endswith("; no AMD GPU here to hold it")
+    detail = judge(wanted(8, model()), STRIX, backend="cuda", **ask)[1]  # type: ignore[arg-type]
+    assert detail.endswith("the memory of a cuda GPU is not seen")
+
+
 def test_a_projector_counts_as_weights() -> None:
     both = need(model(), Layout(context=8192), projector_bytes=GIB)
     assert both.weights == 17 * GIB and both.least == 18 * GIB

@@ -132,6 +132,17 @@ def test_shards_are_summed_and_the_missing_named(tmp_path: Path) -> None:
     assert whole.missing == () and whole.attention_layers == {0, 1}
 
 
+def test_a_part_by_its_header_not_by_its_name(tmp_path: Path) -> None:
+    """A merged model may have kept the name of its first part; the second part cannot be loaded."""
+    llama = word("general.architecture", "llama")
+    assert read_header(write(tmp_path / "a-00001-of-00003.gguf", llama)).missing == ()
+    assert (
+        read_header(write(tmp_path / "b-00001-of-00003.gguf", llama, number("split.count", 1))).missing == ()
+    )
+    second = write(tmp_path / "c-00002-of-00002.gguf", number("split.no", 1), number("split.count", 2))
+    assert read_header(second).part == 1
+
+
 GOOD = (word("general.architecture", "llama"), number("llama.block_count", 2), tokens(20), flag("x", True))
 
 

@@ -18,7 +18,7 @@ from halotui.model import ServerProcess
 from halotui.servers import unfinished
 from halotui.servers.journal import Journal
 from halotui.servers.launch import Before, Launch, Plan
-from halotui.servers.observing import Observed, held_bytes, load_seconds, observe
+from halotui.servers.observing import Observed, load_seconds, observe
 
 HOST = LocalHost(sysfs=Path("/nonexistent"))
 
@@ -71,17 +71,15 @@ def test_load_seconds(tmp_path: Path, log: str, seconds: float | None) -> None:
     assert load_seconds("/nonexistent") is None
 
 
-def test_each_client_of_the_driver_counts_once(tmp_path: Path) -> None:
+async def test_its_share_of_the_gpus_memory(tmp_path: Path) -> None:
+    """As kernels of two eras write it; how clients are counted, is with the room of the pre-flight."""
     directory = tmp_path / "7" / "fdinfo"
     directory.mkdir(parents=True)
-    one = "drm-driver:\tamdgpu\ndrm-client-id:\t12\ndrm-memory-vram:\t1024 KiB\ndrm-memory-gtt:\t3072 KiB\n"
-    (directory / "3").write_text(one)
-    (directory / "4").write_text(one)
-    (directory / "5").write_text(one.replace("12", "13").replace("3072", "0"))
-    (directory / "6").write_text("pos:\t0\n")
-    host = LocalHost(procfs=tmp_path)
-    assert held_bytes(host, 7) == 5 << 20
-    assert held_bytes(host, 8) is None
+    client = "drm-driver:\tamdgpu\ndrm-client-id:\t{}\n{}"
+    (directory / "3").write_text(client.format(12, "drm-memory-vram:\t1024 KiB\ndrm-memory-gtt:\t3072 KiB\n"))
+    (directory / "4").write_text(client.format(13, "drm-resident-vram:\t0\ndrm-resident-gtt:\t5 MiB\n"))
+    seen = await observe(LocalHost(procfs=tmp_path), ServerProcess(pid=7, url="http://127.0.0.1:1"), None)
+    assert seen.held_bytes == 9 << 20
 
 
 def journal(**more: Any) -> Journal:

@@ -24,15 +24,16 @@ from halotui.hosts.hands import Done
 from halotui.hosts.local import LocalHost
 from halotui.hosts.local_hands import LocalHands
 from halotui.servers import preflight as module
-from halotui.servers.checks import CHECKS, FileSeen, Logout, Seen, judged
+from halotui.servers.checks import CHECKS, judged
 from halotui.servers.dialect import Dialect, Flag, read_dialect, render
-from halotui.servers.fit import Room
+from halotui.servers.fit import Item, Need, Room
 from halotui.servers.launch import Launch, Runner
 from halotui.servers.model_file import Header, Vocabulary
 from halotui.servers.preflight import preflight
 from halotui.servers.room import held, read, resident
 from halotui.servers.runners import launch, probe
 from halotui.servers.running import Running, inspect
+from halotui.servers.seen import FileSeen, Logout, Seen
 from halotui.servers.vocabulary import parse
 from halotui.servers.wish import Wish, wish_of
 
@@ -142,7 +143,9 @@ async def test_the_running_servers_log_is_not_emptied(box: Box) -> None:
         ({"model": "/"}, "model", "not a file"),
         ({"device": "Nowhere0"}, "arguments", "Nowhere0"),
         ({"c": 2**31 - 256, "np": 1}, "memory", "KV cache"),
-        ({"ctk": "q4_0", "ctv": "q4_0", "fa": "off"}, "kv-without-flash", "-ctv q4_0"),
+        ({"ctk": "f16", "ctv": "q4_0", "fa": "off"}, "kv-without-flash", "-ctv q4_0"),
+        ({"ctk": "q8_0"}, "kv-blocks", "K cache q8_0 has blocks of 32, which do not divide heads of 16"),
+        ({"ctv": "q4_0", "fa": "on"}, "kv-blocks", "V cache q4_0"),
     ],
 )
 async def test_what_would_fail_is_told_before(
@@ -153,6 +156,70 @@ async def test_what_would_fail_is_told_before(
     assert failing(checks) == [check], checks[check]
     assert detail in checks[check].detail and checks[check].fix
     assert server.poll() is None
+
+
+async def test_cache_blocks_as_the_server_judges_them(box: Box) -> None:
+    """Each line is a real server's: it ends, or it serves."""
+    for flags, serves in (("-ctk q8_0", False), ("-ctk q8_0 -fa on", False), ("-ctk q8_0 -fa off", True)):
+        server = box.brood.start(box.program, "-c", "512", *flags.split())
+        if serves:
+            server.wait_ready()
+        else:
+            assert server.wait() == 1 and "with block size 32 does not divide" in server.log()
+    checks = await box.propose(server, {"np": 2})
+    assert "kv-blocks" not in checks and failing(checks) == []
+    draft = {"draft": str(box.models / "draft-mid.gguf"), "ctkd": "q8_0", "ctk": None, "fa": "on"}
+    assert failing(await box.propose(server, draft)) == ["kv-blocks"]
+
+    short = Header(architecture="x", version=3, weights_bytes=1, heads=4, embedding=64)
+    for build, fa, verdict in ((8672, "on", WARN), (8672, "auto", FAIL), (11549, "on", FAIL)):
+        dialect = Dialect(build=build, flags={"-fa": Flag(1)})
+        found = await seen(box, model=short, dialect=dialect, values={"ctk": "q8_0", "fa": fa})
+        assert found["kv-blocks"].verdict is verdict, (build, fa)
+    older = Dialect(flags={"-fa": Flag(0)})
+    assert "kv-blocks" not in await seen(box, model=short, dialect=older, values={"ctk": "q8_0", "fa": "on"})
+    whole = replace(short, key_length=128)
+    assert "kv-blocks" not in await seen(box, model=whole, values={"ctk": "q8_0"})
+
+
+async def test_a_model_that_is_fetched_by_name(box: Box) -> None:
+    """The path says where to put it, or which file of the repository."""
+    server = box.start()
+    for flags in (("-hf", "some/repo"), ("-mu", "http://127.0.0.1:1/m.gguf")):
+        running = await box.running(server)
+        words = (*running.arguments, *flags, "-m", "not-here-yet.gguf")
+        checks = await box.propose(server, words=parse(words))
+        assert checks["model"].verdict is UNKNOWN and failing(checks) == [], checks["model"]
+
+
+async def test_what_is_not_all_on_this_gpu_is_not_refused(box: Box) -> None:
+    """-ngl 99 alone would not fit; each of these may."""
+    heavy = Header(architecture="x", version=3, weights_bytes=60 << 30, layers=2)
+    tight = Room(ram_bytes=100 << 30, gtt_bytes=20 << 30)
+    need_ = Need(items=(Item(name="weights", bytes=60 << 30, least=60 << 30),))
+    dialect = Dialect(flags={"-ncmoe": Flag(1, env=("LLAMA_ARG_N_CPU_MOE",))})
+
+    async def verdict(backend: str | None = "vulkan", **more: Any) -> Verdict:
+        facts = {"model": heavy, "room": tight, "need": need_, "dialect": dialect, **more}
+        values = {"ngl": 99, "mmap": False}
+        return (await seen(box, backend=backend, values=values, **facts))["memory"].verdict
+
+    assert await verdict() is FAIL
+    assert await verdict(arguments=("--n-cpu_moe", "9")) is WARN
+    assert await verdict(arguments=("-nkvo",)) is WARN
+    assert await verdict(env={"LLAMA_ARG_N_CPU_MOE": "9"}) is WARN
+    assert await verdict(env={"GGML_CUDA_ENABLE_UNIFIED_MEMORY": "1"}, backend="rocm") is WARN
+    assert await verdict(backend=None) is WARN, "a build without a GPU takes -ngl too"
+    assert await verdict(backend="cuda") is UNKNOWN
+    small = Room(ram_bytes=10 << 30, gtt_bytes=10 << 30)
+    assert await verdict(room=small, arguments=("--rpc", "box:1")) is WARN
+    assert await verdict(room=replace(small, others=True)) is WARN
+
+
+async def test_a_log_that_is_a_directory(box: Box) -> None:
+    checks = await box.propose(None, log=str(box.directory))
+    assert failing(checks) == ["log"] and "is a directory" in checks["log"].detail
+    assert failing(await box.propose(None, log="/dev/null")) == []
 
 
 async def test_another_vocabulary(box: Box) -> None:
@@ -377,7 +444,9 @@ def test_what_a_process_holds(box: Box, tmp_path: Path) -> None:
 
 
 async def seen(box: Box, **more: Any) -> dict[str, Check]:
-    wish = await box.wish(None, {}, **{key: more.pop(key) for key in ("backend", "runner") if key in more})
+    wish = await box.wish(
+        None, {}, **{key: more.pop(key) for key in ("backend", "runner", "env") if key in more}
+    )
     found = judged(Seen(**{"wish": wish, "values": {}, "dialect": Dialect(), **more}))
     return {check.id: check for check in found}
 

@@ -149,6 +149,9 @@ def test_an_image_cannot_open_the_server_to_the_network() -> None:
         ("-m /a/t.gguf --slot-save-path /a/slots", ["/a:/a:ro", "/a/slots:/a/slots:rw"]),
         ("-m /hub/models--x--y/snapshots/0123/t.gguf", ["/hub/models--x--y:/hub/models--x--y:ro"]),
         ("--models-dir /all --api-prefix /v2", ["/all:/all:ro"]),
+        ("-m /a/t.gguf --lora /b/1.gguf,/c/2.gguf", ["/a:/a:ro", "/b:/b:ro", "/c:/c:ro"]),
+        ("-m /a/t.gguf --lora-scaled /b/1.gguf:0.5,/b/2.gguf:1", ["/a:/a:ro", "/b:/b:ro"]),
+        ("-m /a/t.gguf --chat_template_file /b/t.jinja", ["/a:/a:ro", "/b:/b:ro"]),
     ],
 )
 def test_what_a_container_sees(arguments: str, mounts: list[str]) -> None:

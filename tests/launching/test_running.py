@@ -231,6 +231,18 @@ async def test_a_terminal_is_not_put_back(on_a_terminal: int, look: Look, tmp_pa
     assert (await look(on_a_terminal, TERMINAL_UNIT)).runner is Runner.PLAIN
 
 
+async def test_a_model_in_a_directory_of_any_bytes(
+    brood: Brood, program: Path, look: Look, models: Path, tmp_path: Path
+) -> None:
+    """What is shown of its path is harmless, and not where it lies."""
+    place = tmp_path / os.fsdecode(b"mod\xffels")
+    place.mkdir()
+    model = shutil.copy(models / "tiny.gguf", place)
+    running = await look(brood.start(program, "-m", model).wait_ready().pid)
+    assert running.back.model == str(model)
+    assert running.back.weights_bytes
+
+
 async def test_a_directory_that_is_gone(brood: Brood, program: Path, look: Look, tmp_path: Path) -> None:
     workdir = tmp_path / "work"
     workdir.mkdir()

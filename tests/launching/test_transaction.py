@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from stage import Stage, steps
+from msgspec.structs import replace
+from stage import HASTY, PATIENCE, Stage, steps
 
 from binaries import binary
 from halotui.actions import Kind, Step
@@ -71,10 +72,8 @@ def test_a_port_that_somebody_holds(stage: Stage) -> None:
         url = f"http://127.0.0.1:{other.getsockname()[1]}"
         after = stage.launch("-np", "1")
         argv = (*after.argv[:-1], str(other.getsockname()[1]))
-        from msgspec.structs import replace
-
         plan = stage.plan(replace(after, argv=argv, url=url), stage.before())
-        outcome = stage.worker(plan.id).end()
+        outcome = stage.worker(plan.id, patience=HASTY).end()
     assert outcome.step is Step.ROLLED_BACK and "port" in outcome.reason, outcome
     assert stage.serving()["total_slots"] == 2
     stage.only()
@@ -87,7 +86,7 @@ def test_a_port_that_is_taken_between_two_servers(stage: Stage) -> None:
     worker = stage.worker(plan.id, dies="stopped")
     worker.process.wait(30)
     faster = stage.brood.start(stage.binary, "--port", first.port, "-np", "3").wait_ready()
-    outcome = stage.worker("--finish").end()
+    outcome = stage.worker("--finish", patience=HASTY).end()
     assert outcome.step is Step.ROLLED_BACK and "another process" in outcome.reason, outcome
     assert stage.only() == faster.pid
 
@@ -96,13 +95,13 @@ def test_one_that_ignores_term_is_killed_with_consent_only(stage: Stage) -> None
     stage.serve("-np", "2", HALOTUI_TEST_IGNORE_TERM="1")
     pid = stage.only()
     plan = stage.plan(stage.launch("-np", "1"), stage.before())
-    worker = stage.worker(plan.id)
+    worker = stage.worker(plan.id, patience=HASTY)
     worker.wait_for(lambda progress: progress.question == "kill")
     worker.say(question="kill", yes=False)
     outcome = worker.end()
     assert outcome.step is Step.REFUSED and outcome.pid == pid == stage.only(), outcome
     plan = stage.plan(stage.launch("-np", "1"), stage.before())
-    worker = stage.worker(plan.id)
+    worker = stage.worker(plan.id, patience=HASTY)
     worker.wait_for(lambda progress: progress.question == "kill")
     worker.say(question="kill", yes=True)
     assert worker.end().step is Step.KEPT
@@ -113,10 +112,13 @@ def test_one_that_ignores_term_is_killed_with_consent_only(stage: Stage) -> None
 def test_nobody_to_ask_is_a_no(stage: Stage) -> None:
     stage.serve(HALOTUI_TEST_IGNORE_TERM="1")
     pid = stage.only()
-    worker = stage.worker(stage.plan(stage.launch(), stage.before()).id)
+    worker = stage.worker(stage.plan(stage.launch(), stage.before()).id, patience=HASTY)
     worker.wait_for(lambda progress: progress.step is Step.STOPPING)
     worker.look_away()
-    assert worker.end().step is Step.REFUSED
+    worker.process.wait(PATIENCE)
+    last = stage.book.last()
+    assert last and last.outcome and last.outcome.step is Step.REFUSED
+    assert not any(progress.outcome for progress in worker.progress)
     assert stage.only() == pid
 
 

@@ -148,6 +148,9 @@ def test_converted(name: str, text: str, expected: tuple[str, Value | None]) -> 
     ("name", "text", "reason", "hint"),
     [
         ("paralel", "1", "no setting paralel", "did you mean parallel?"),
+        ("port", "0", "port=0: not from 1 to 65535", ""),
+        ("port", "99999", "port=99999: not from 1 to 65535", ""),
+        ("threads-http", "4", "no setting threads-http", "other flags go into extra"),
         ("np", "many", "np=many: not a whole number", ""),
         ("ngl", "x", "ngl=x: not a whole number or auto or all", ""),
         ("fa", "maybe", "fa=maybe: not one of on, off, auto", ""),

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from fake_desk import ASKS, CHECKS, CUT, FAILED, KEPT, LOST, ROLLED_BACK, FakeDesk, outcome
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Footer, OptionList, Static
 
@@ -25,8 +26,9 @@ from halotui.screens.cut_off import CutOff
 from halotui.screens.explain import Explain
 from halotui.screens.form import Choice, Form
 from halotui.screens.launcher import Launcher, Profiles
+from halotui.screens.popup import plain
 from halotui.screens.relaunch import Relaunch
-from halotui.screens.result import Result
+from halotui.screens.result import Result, outcome_text
 from halotui.screens.undertaking import Undertaking
 
 CURED = Finding(
@@ -649,3 +651,74 @@ def test_the_flow_has_every_key() -> None:
         if key.acts:
             name = key.action.removeprefix("act('").removesuffix("')")
             assert callable(getattr(Relaunch, name)) and key.id == name
+
+
+# --- a slow link, a small screen
+
+
+async def burst(hand: Hand, *keys: str) -> None:
+    """All in one packet."""
+    for key in keys:
+        hand.app.post_message(events.Key(key, key if len(key) == 1 else None))
+    await hand.see(Checklist)
+    await hand.read("binary runs")
+
+
+async def test_enter_does_not_overtake_what_was_typed_before_it(cockpit: Open) -> None:
+    desk = FakeDesk()
+    async with cockpit(desk) as hand:
+        await hand.press("r")
+        await hand.see(Launcher)
+        await hand.until(lambda: hand.app.screen.query_one(Profiles).option_count)
+        await burst(hand, *"wmma", "enter")
+        assert last(desk).profile == "rocm-wmma"
+        await hand.press("escape", "escape")
+        await hand.until(lambda: hand.app.screen.query_one(Profiles).option_count > 1)
+        await hand.press("enter", "down", "down")
+        await burst(hand, *"072", "enter")
+        assert last(desk).patch == {"c": "131072072"}
+
+
+async def test_the_check_is_set_anew_for_another_width(cockpit: Open) -> None:
+    memory = "57.3 weights + 8.20 KV + 1.10 compute = 66.6 GiB of 70.2 GiB"
+    async with cockpit(FakeDesk(), size=(120, 40)) as hand:
+        await hand.press("b")
+        await hand.read(memory)
+        await hand.pilot.resize_terminal(60, 20)
+        await hand.until(lambda: memory not in hand.text)  # in lines, each under the first one's beginning
+        assert memory in " ".join(hand.text.split())
+
+
+async def test_progress_redraws_the_line_that_moves(cockpit: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str | None] = []
+    update = Static.update
+
+    def spied(self: Static, *content: Any, **more: Any) -> None:
+        drawn.append(self.id)
+        update(self, *content, **more)
+
+    desk = FakeDesk(told=())
+    async with cockpit(desk, size=(100, 40)) as hand:
+        await hand.press("b")
+        await hand.read("binary runs")
+        await hand.press("enter")
+        screen = await hand.see(Undertaking)
+        screen.story.hear(Progress(step=Step.LOADING, ratio=0.1))
+        screen.draw()
+        await hand.pilot.pause()
+        box = screen.query_one("#box").region
+        monkeypatch.setattr(Static, "update", spied)
+        for percent in (20, 20, 30):
+            screen.story.hear(Progress(step=Step.LOADING, ratio=percent / 100))
+            screen.draw()
+        assert drawn == ["now", "now"]
+        screen.story.hear(Progress(step=Step.LOADING, ratio=0.3, text="3 of 4"))
+        screen.draw()
+        await hand.read("3 of 4")
+        assert screen.query_one("#box").region == box  # it does not jump when a word comes or goes
+
+
+def test_a_stop_compares_nothing() -> None:
+    stopped = outcome(Step.STOPPED_FOR_GOOD, kind=Kind.STOP, pid=None, load_seconds_before=41.0)
+    assert "load time" not in plain(outcome_text(stopped))
+    assert "load time" in plain(outcome_text(KEPT))
