@@ -252,6 +252,10 @@ class Desk(Protocol):
         """One that was cut off or is under way elsewhere, if any."""
         ...
 
+    async def give_up(self) -> Standing:
+        """Forget the one that was cut off, and leave everything as it is."""
+        ...
+
     async def last(self) -> Outcome | None:
         """How the last one ended."""
         ...

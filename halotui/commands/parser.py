@@ -101,6 +101,7 @@ def _relaunch(parser: argparse.ArgumentParser) -> None:
     for flag, text in (
         ("undo", "back to what ran before the last change"),
         ("finish", "go on with one that was cut off"),
+        ("give-up", "forget one that was cut off, and leave everything as it is"),
         ("status", "where one stands that was cut off, and how the last one ended"),
     ):
         other.add_argument(f"--{flag}", action="store_true", help=text)

@@ -87,7 +87,9 @@ async def _command(desk: Desk, said: Said, settings: Settings) -> int:
             profiles = await desk.profiles()
             _answer(profiles, printing.profiles(profiles), said)
         case _:
-            return await (_status(desk, said) if said.get("status") else _act(desk, said))
+            if said.get("status"):
+                return await _status(desk, said)
+            return await (_give_up(desk, said) if said.get("give_up") else _act(desk, said))
     return exits.OK
 
 
@@ -103,6 +105,14 @@ async def _status(desk: Desk, said: Said) -> int:
     lines = [printing.standing(standing)] if standing else []
     lines += [printing.outcome(last)] if last else []
     _answer({"standing": standing, "last": last}, "\n".join(lines) or "nothing was ever relaunched", said)
+    return exits.OK
+
+
+async def _give_up(desk: Desk, said: Said) -> int:
+    if "yes" not in said and not await confirm("Forget it, and leave everything as it is?"):
+        return exits.FAILURE
+    standing = await desk.give_up()
+    _answer(standing, f"given up: {standing.text}", said)
     return exits.OK
 
 

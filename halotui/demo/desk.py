@@ -126,6 +126,9 @@ class ScriptedDesk:
     async def standing(self) -> Standing | None:
         return None
 
+    async def give_up(self) -> Standing:
+        raise NotImplementedError
+
     async def last(self) -> Outcome | None:
         return None
 

@@ -233,6 +233,15 @@ class LocalDesk:
             return None
         return unfinished.standing(journal, self._at_it(journal))
 
+    async def give_up(self) -> Standing:
+        journal = self._book.current()
+        if journal is None:
+            raise ActionError("nothing was cut off")
+        if self._at_it(journal):
+            raise ActionError(unfinished.told(journal, True), "halotui relaunch --status")
+        self._book.set_aside()
+        return unfinished.standing(journal, False)
+
     async def last(self) -> Outcome | None:
         journal = self._book.last()
         return journal.outcome if journal is not None else None

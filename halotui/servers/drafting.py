@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from halotui.actions import ActionError, Ask, Check, Proposal, Value, Verdict
 from halotui.hosts import Host
 from halotui.hosts.hands import Hands
+from halotui.safe import clean
 from halotui.servers import diff, runners, secret, stopping
 from halotui.servers.as_it_was import weights
 from halotui.servers.dialect import Dialect, UnknownFlags, harmless, read_dialect, render
@@ -152,6 +153,7 @@ class Drafter:
         """A unit's flags are not ours to read."""
         if wish.runner is Runner.SYSTEMD:
             return Dialect()
+        await self._box_is_there(wish)
         return await read_dialect(
             self.hands,
             runners.probe(replace(wish, env=harmless(wish.env))),
@@ -159,6 +161,19 @@ class Drafter:
             env=wish.env if wish.runner is Runner.PLAIN else runners.client_env(),
             cwd=wish.cwd,
         )
+
+    async def _box_is_there(self, wish: Wish) -> None:
+        """To enter a distrobox that is not there would make one, out of an image to be pulled. Where podman
+        cannot be asked, docker keeps it. Raises ActionError."""
+        if wish.runner not in KEYED:
+            return
+        try:
+            done = await self.hands.run(("podman", "container", "exists", wish.container))
+        except (OSError, TimeoutError):
+            return
+        if done.code == 1:
+            how = f"{wish.runner} create {wish.container}"
+            raise ActionError(f"there is no {wish.runner} {clean(wish.container)}", clean(how))
 
     def _key_file(self, wish: Wish) -> str:
         """One file a key, however often it is asked for; its name tells nothing. Empty: none is needed."""

@@ -11,7 +11,7 @@ from halotui.servers.launch import Launch, Plan
 from halotui.servers.runners import PROFILE
 
 TAKEN_UP = {Kind.UNDO: "undo", Kind.FINISH: "finish"}  # ids of the two ways on; the worker's options too
-WAYS = "halotui relaunch --finish or --undo"
+WAYS = "halotui relaunch --finish, --undo or --give-up"
 
 
 def ends(plan: Plan) -> tuple[Launch | None, Launch | None]:

@@ -92,7 +92,7 @@ class Canvas(Widget, can_focus=True):
             self._strips[y] = None
         if not changed:
             return
-        if self._painter is not None and self._painter.ready:
+        if self._painter is not None and self._painter.ready(self.palette):
             self._painter.write(((y, old[y], new[y]) for y in changed), self.palette, self.region.offset)
         else:
             self.refresh(*(Region(0, y, width, 1) for y in changed))

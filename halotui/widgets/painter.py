@@ -30,19 +30,21 @@ _SYSTEMS = {
 
 
 class Painter:
-    """Writes runs at positions. ``ready`` says when it may."""
+    """Writes runs at positions, when it is ``ready``."""
 
     def __init__(self, app: App[object]) -> None:
         self._app = app
         self._system = _SYSTEMS.get(app.console.color_system or "", ColorSystem.STANDARD)
         self._codes: dict[Style, str] = {}
 
-    @property
-    def ready(self) -> bool:
-        """No toast lies over the screen, and no test harness looks at it."""
+    def ready(self, palette: dict[str, Style]) -> bool:
+        """No toast lies over the screen, and no test harness looks at it. Behind a pop-up Textual fills in
+        the colours that a style has not: without colours, that is left to it.
+        """
         app = self._app
         return (
-            not app._notifications
+            (len(app.screen_stack) == 1 or all(style.color and style.bgcolor for style in palette.values()))
+            and not app._notifications
             and not app.is_headless
             and app._driver is not None
             and not app._batch_count

@@ -10,8 +10,9 @@ FULL = 9000  # bytes of a whole screen of this size, at the least
 
 
 @pytest.mark.slow
-def test_frames_behind_a_pop_up_are_a_few_cells() -> None:
-    with Terminal("demo", width=80, height=24) as screen:
+@pytest.mark.parametrize("env", [{}, {"TERM": "xterm", "COLORTERM": ""}, {"NO_COLOR": "1"}])
+def test_frames_behind_a_pop_up_are_a_few_cells(env: dict[str, str]) -> None:
+    with Terminal("demo", width=80, height=24, **env) as screen:
         screen.wait_for("decode ", 30)
         screen.read(3)
         screen.press("?")
@@ -20,7 +21,8 @@ def test_frames_behind_a_pop_up_are_a_few_cells() -> None:
         began, head = len(screen.raw), screen.rows[0]
         screen.read(5)
         assert screen.rows[0] != head  # its up time goes on
-        assert len(screen.raw) - began < FULL  # of five frames
+        if "NO_COLOR" not in env:  # Textual's own way, then
+            assert len(screen.raw) - began < FULL  # of five frames
 
         screen.press("esc", "-", "-")  # a frame every five seconds
         screen.wait_gone("Leave halotui")

@@ -139,6 +139,7 @@ async def test_the_demo_has_a_desk_of_its_own() -> None:
         (["start", "--yes"], exits.FAILURE, "no server was stopped"),
         (["relaunch", "--undo", "--yes"], exits.FAILURE, "nothing to undo"),
         (["relaunch", "--finish", "--yes"], exits.FAILURE, "nothing was cut off"),
+        (["relaunch", "--give-up", "--yes"], exits.FAILURE, "nothing was cut off"),
     ],
 )
 def test_no_thank_you(brood: Brood, vulkan: Path, args: list[str], code: int, words: str) -> None:

@@ -138,6 +138,8 @@ def main(program: str, words: list[str]) -> int:
             return _show(_load(directory, name), options)
         case ["podman" | "docker", "inspect", *_, name]:
             return _inspect(_load(directory, name), "--format" in words)
+        case ["podman", "container", "exists", name]:
+            return 0 if any(name == file.stem for file in directory.glob("*.json")) else 1
         case ["podman" | "docker", "start", name]:
             return _start(directory, _load(directory, name)) or print(name) or 0
         case ["podman" | "docker", "stop", "-t", _, name]:

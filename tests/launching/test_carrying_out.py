@@ -201,6 +201,31 @@ async def test_cut_off_and_taken_up(office: Office, way: Kind) -> None:
     assert await desk.standing() is None
 
 
+async def test_one_that_cannot_be_put_right_is_given_up(office: Office) -> None:
+    """Lost, and both binaries gone: it must not be in the way for good."""
+    server = office.serve("-np", "1")
+    desk = office.desk()
+    proposal = await desk.prepare(relaunch(server, {"np": 2}))
+    plan = Book(office.state / "launches").load_plan(proposal.id)
+    assert plan.before and plan.after
+    gone = [
+        msgspec.structs.replace(end, argv=("/nowhere", *end.argv)) for end in (plan.before.launch, plan.after)
+    ]
+    plan = msgspec.structs.replace(
+        plan, before=msgspec.structs.replace(plan.before, launch=gone[0]), after=gone[1]
+    )
+    Book(office.state / "launches").save_plan(plan)
+    assert (await done(desk, proposal)).step is Step.LOST
+    again = office.serve("-np", "1", "--port", server.port)
+    refused = await desk.prepare(relaunch(again, {"np": 2}))
+    assert not refused.possible and "--give-up" in refused.checks[0].fix
+    standing = await desk.give_up()
+    assert standing.step is Step.LOST and await desk.standing() is None
+    assert (await done(desk, await desk.prepare(relaunch(again, {"np": 2})))).step is Step.KEPT
+    with pytest.raises(ActionError, match="nothing was cut off"):
+        await desk.give_up()
+
+
 def _corpses() -> list[str]:
     """Children of ours that nobody has buried."""
     found = []

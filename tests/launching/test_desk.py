@@ -16,6 +16,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 from office import Office, done, failed, relaunch
+from stand_ins import StandIns
 
 from halotui.actions import (
     ActionError,
@@ -47,6 +48,20 @@ async def test_what_runs_is_listed(office: Office) -> None:
     assert (row.url, row.model, row.backend, row.runner) == (server.url, "mine", "vulkan", "plain")
     assert row.started_time and not row.refusal and not row.profile
     assert "-np" in row.command
+
+
+async def test_a_distrobox_that_is_not_there_is_not_made(
+    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``distrobox enter`` would pull an image and make one; only podman is asked (stand-ins of both)."""
+    server = office.serve()
+    tools = StandIns(tmp_path / "bin")
+    monkeypatch.setenv("PATH", tools.path)
+    office.profile("box", runner="distrobox", container="none-such", binary="llama-server")
+    proposal = await office.desk().prepare(Ask(kind=Kind.RELAUNCH, server=str(server.pid), profile="box"))
+    assert not proposal.possible and "none-such" in proposal.checks[0].detail
+    assert tools.calls("distrobox") == [] and ["podman", "container", "exists", "none-such"] in tools.calls()
+    assert server.poll() is None
 
 
 @pytest.fixture

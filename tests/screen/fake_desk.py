@@ -276,6 +276,9 @@ class FakeDesk:
     async def standing(self) -> Standing | None:
         return self.stood.pop(0) if len(self.stood) > 1 else self.stood[0]
 
+    async def give_up(self) -> Standing:
+        raise NotImplementedError
+
     async def last(self) -> Outcome | None:
         return self.end if isinstance(self.end, Outcome) else None
 
