@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from halotui.actions import (
+    ActionError,
     Ask,
     Change,
     Check,
@@ -39,10 +40,10 @@ CHANGES = (
 CHECKS = tuple(
     Check(id=title, title=title, verdict=verdict, detail=detail)
     for title, verdict, detail in (
-        ("Requests now", Verdict.WARN, "2 requests run and will be cut off"),
-        ("Binary runs", Verdict.OK, "version: 0.6.0-dev (build 11549)"),
-        ("Flags known", Verdict.OK, "all 17 to b11549"),
-        ("Command line accepted", Verdict.OK, "by the binary itself"),
+        ("Requests", Verdict.WARN, "2 requests run and will be cut off"),
+        ("Binary", Verdict.OK, "version: 0.6.0-dev (build 11549)"),
+        ("Flags", Verdict.OK, "all 17 to b11549"),
+        ("Command line", Verdict.OK, "by the binary itself"),
         ("Model", Verdict.OK, f"{MODEL}, 70.9 GiB"),
         ("Draft vocabulary", Verdict.OK, "248,320 tokens agree"),
         ("Port", Verdict.OK, "8080: free when the old server has left"),
@@ -127,7 +128,7 @@ class ScriptedDesk:
         return None
 
     async def give_up(self) -> Standing:
-        raise NotImplementedError
+        raise ActionError("nothing was cut off")
 
     async def last(self) -> Outcome | None:
         return None

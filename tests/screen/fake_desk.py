@@ -277,7 +277,7 @@ class FakeDesk:
         return self.stood.pop(0) if len(self.stood) > 1 else self.stood[0]
 
     async def give_up(self) -> Standing:
-        raise NotImplementedError
+        raise ActionError("nothing was cut off")
 
     async def last(self) -> Outcome | None:
         return self.end if isinstance(self.end, Outcome) else None

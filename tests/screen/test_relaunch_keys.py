@@ -636,7 +636,7 @@ async def test_the_keys_at_the_foot_are_in_sight(cockpit: Open, size: tuple[int,
 
 async def _in_sight(hand: Hand, size: tuple[int, int]) -> None:
     """The foot is made anew whenever its keys change: so wait for it."""
-    foot = hand.app.screen.query_one(Footer)
+    foot = await hand.until(lambda: next(iter(hand.app.screen.query(Footer)), None))
 
     def whole() -> bool:
         buttons = list(foot.query("FooterKey"))
