@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from halotui.hosts import Host
+from halotui.servers.as_it_was import weights
 from halotui.servers.launch import Launch
 
 ALMOST = 0.99  # only its own word makes it whole
@@ -21,7 +21,7 @@ class Loading:
 
     def __init__(self, host: Host, launch: Launch, pool: Callable[[], int | None]) -> None:
         self._host = host
-        self._weights = launch.weights_bytes or _size(launch.model)
+        self._weights = launch.weights_bytes or weights(launch.model)
         self._pool = pool
         self._before = pool()
         self._most = 0.0
@@ -48,10 +48,3 @@ class Loading:
             return int(self._host.read(self._host.procfs / f"{pid}/statm").split()[1]) * PAGE
         except (OSError, ValueError, IndexError):
             return 0
-
-
-def _size(model: str) -> int | None:
-    try:
-        return Path(model).stat().st_size if model else None
-    except OSError:
-        return None
