@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,42 +15,48 @@ import msgspec
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding
 from textual.screen import Screen
-from textual.theme import Theme as TextualTheme
 
-from halotui import fields
-from halotui.keymap import KEYS, usable
+from halotui import fields, private
+from halotui.keymap import DESK, KEYS, LIVE, PAST, PLAYER, RECORDER, usable
+from halotui.safe import clean
 from halotui.screens.driver import QuietDriver
 from halotui.themes import DEFAULT, Theme, load_all
 from halotui.widgets import footer, header, log_pane, sources_pane
-from halotui.widgets.canvas import Canvas
+from halotui.widgets.canvas import Canvas, first
 from halotui.widgets.layout import PANELS, SMALLEST, Place, places
 from halotui.widgets.rows import FINDING, Row, Run, fill
-from halotui.widgets.styles import styles
+from halotui.widgets.styles import styles, textual_theme
 from halotui.widgets.view import View
 
 if TYPE_CHECKING:
     from halotui.actions import Desk
     from halotui.feed import Feed
-    from halotui.model import Finding, Server
+    from halotui.model import Finding, Frame, Server
+    from halotui.runs import Past, Recorder
+    from halotui.screens.capturing import Capturing, Strip
     from halotui.screens.relaunch import Relaunch
+    from halotui.screens.replaying import Replay
 
 PACES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between frames
 _SETTLED = 3  # frames until everything that is imported late is there
+_NEEDS = {key.verb: key.needs for key in KEYS if key.needs not in ("", DESK)}  # a missing desk is said
 _WHOLE = {"log": log_pane.rows, "sources": sources_pane.rows}  # views that fill the screen
 
 
 class HalotuiApp(App[int]):
     """The cockpit. ``open_feed`` is called after the first paint, for what it imports is heavy; ``desk`` on
-    the first key that needs it, and is None where servers may only be looked at. ``unfinished`` is a file
-    that is there while a relaunch has not come to its end.
+    the first key that needs it, and is None where servers may only be looked at; likewise ``recorder`` where
+    nothing can be captured, and ``past`` where there is nothing to look back at. ``unfinished`` is a file
+    that is there while a relaunch has not come to its end; ``recorder_trouble`` says what is wrong with the
+    flight recorder, if anything is. A feed that is a ``screens.replaying.Player`` makes this a replay.
     """
 
     TITLE = "halotui"
-    CSS = "Screen { overflow: hidden; }"
+    CSS = "Screen { overflow: hidden; } ToastRack { margin-bottom: 2; }"  # foot and strip stay in sight
     BINDINGS: ClassVar = [
         Binding(key.keys, key.action, key.name, id=key.id, tooltip=key.tooltip, show=False)
         for key in KEYS
-        if not key.action.startswith("panel")  # tab belongs to the screen: the canvas takes it first
+        if not first(key)
     ]
 
     def __init__(
@@ -58,6 +65,9 @@ class HalotuiApp(App[int]):
         *,
         desk: Callable[[], Awaitable[Desk]] | None = None,
         unfinished: Path | None = None,
+        recorder: Callable[[], Awaitable[Recorder]] | None = None,
+        recorder_trouble: Callable[[], str | None] | None = None,
+        past: Callable[[], Awaitable[Past]] | None = None,
         label: str = "",
         theme: str = DEFAULT,
         themes: dict[str, Theme] | None = None,
@@ -73,6 +83,13 @@ class HalotuiApp(App[int]):
         self._desk = desk
         self._unfinished = unfinished if desk is not None else None
         self._relaunch: Relaunch | None = None
+        self._recorder = recorder
+        self._capturing: Capturing | None = None
+        self._recorder_trouble = recorder_trouble
+        self._trouble: str | None = None  # that was said
+        self._past = past
+        self._replay: Replay | None = None
+        self._strip: Strip | None = None  # the line above the foot
         self._note = ("", False)  # at the foot: what goes on meanwhile, and whether it is loud
         self.failure: Exception | None = None
         self._state_dir = state_dir or Path.cwd()
@@ -81,6 +98,7 @@ class HalotuiApp(App[int]):
         self._view_name = "cockpit"
         self.view = View(label=label)
         self.canvas = Canvas(self._layout, styles(self._themes[self._theme_name], self._color))
+        self._settle_keys()
         if keys:
             self.set_keymap(dict(keys))
 
@@ -89,7 +107,7 @@ class HalotuiApp(App[int]):
 
     async def on_mount(self) -> None:
         for theme in self._themes.values():
-            self.register_theme(_textual_theme(theme))
+            self.register_theme(textual_theme(theme))
         self._use_theme(self._theme_name)
         for trouble in self._troubles:
             self.notify(trouble, title="theme left out", severity="warning")
@@ -105,19 +123,60 @@ class HalotuiApp(App[int]):
             return
         self.view.history = feed.history
         self.view.interval = feed.interval
+        draw = self.canvas.update
+        if hasattr(feed, "to_event"):
+            draw = self._begin_replay(feed)
+        try:
+            await self._show(feed, draw)
+        except Exception as error:
+            if self._replay is None:
+                raise
+            self.failure = error  # a recording that cannot be read further
+            self.exit(return_code=1)
+
+    async def _show(self, feed: Feed, draw: Callable[[], None]) -> None:
         taken = 0
         async for frame in feed.frames():
+            if self._replay is not None and self._replay.anew:
+                self.view.anew(feed.history, self._replay.logs)
             if not self.view.frozen:
                 self.view.take(frame)
-                self.canvas.update()
+                draw()
+            if self._recorder_trouble is not None:
+                self._say_trouble(self._recorder_trouble())
             taken += 1
             if taken == _SETTLED:
                 _settle_memory()
                 if self._unfinished is not None and self._unfinished.exists():
                     self._act("look")
 
+    def _begin_replay(self, feed: Feed) -> Callable[[], None]:
+        """What draws its frames, when it is a recording."""
+        from halotui.screens.replaying import Player, Replay
+
+        if not isinstance(feed, Player):
+            return self.canvas.update
+        self._replay = Replay(self, feed, self.canvas.update)
+        self._strip = self._replay.rows
+        self.view.label, self.view.clock = self.view.label or "REPLAY", True
+        self._settle_keys()
+        self.canvas.repaint()
+        return self._replay.draw
+
+    def _say_trouble(self, trouble: str | None) -> None:
+        """Once, when it appears."""
+        if trouble and trouble != self._trouble:
+            said = clean(trouble)
+            self.notify(said, title="flight recorder", severity="warning", timeout=10, markup=False)
+        self._trouble = trouble
+
     async def close_feed(self) -> None:
-        """Put feed and desk away; the screen has gone already."""
+        """Put recorder, feed and desk away; the screen has gone already."""
+        try:
+            if self._capturing is not None:
+                await self._capturing.close()
+        except Exception as error:  # the capture's own trouble: everything else is put away all the same
+            print(f"halotui: the capture: {clean(str(error))}", file=sys.stderr)
         if self._feed is not None:
             await self._feed.close()
         if self._relaunch is not None:
@@ -126,10 +185,18 @@ class HalotuiApp(App[int]):
     # --- what is drawn
 
     def _layout(self, width: int, height: int) -> list[tuple[Place, list[Row]]]:
-        view = self.view
         if width < SMALLEST[0] or height < SMALLEST[1]:
             text = f"halotui needs {SMALLEST[0]}x{SMALLEST[1]}; this is {width}x{height}"
             return [(Place("header", 0, 0, width, 1), [fill((Run(text, "warning"),), width)])]
+        if self._strip is None:
+            return self._panels(width, height)
+        *panels, (foot, keys) = self._panels(width, height - 1)
+        strip = Place("strip", 0, foot.y, width, 1)
+        return [*panels, (strip, self._strip(width)), (foot._replace(y=foot.y + 1), keys)]
+
+    def _panels(self, width: int, height: int) -> list[tuple[Place, list[Row]]]:
+        """From the header to the footer."""
+        view = self.view
         whole = _WHOLE.get(self._view_name)
         if whole is not None:
             body = Place(self._view_name, 0, 1, width, height - 2)
@@ -146,7 +213,12 @@ class HalotuiApp(App[int]):
 
     def _footer(self, view: View, width: int, height: int) -> list[Row]:
         note, loud = self._note
-        return footer.rows(view, width, height, acting=self._desk is not None, note=note, loud=loud)
+        return footer.rows(view, width, height, ids=self._ids, note=note, loud=loud)
+
+    def strip(self, rows: Strip | None) -> None:
+        """The line above the foot; None: there is none."""
+        self._strip = rows
+        self.canvas.update()
 
     def _use_theme(self, name: str) -> None:
         self._theme_name = name
@@ -156,9 +228,26 @@ class HalotuiApp(App[int]):
 
     # --- keys
 
+    def _settle_keys(self) -> None:
+        """Which are there."""
+        there = {
+            DESK: self._desk,
+            RECORDER: self._recorder,
+            PAST: self._past,
+            PLAYER: self._replay,
+            LIVE: self._replay is None,
+        }
+        self._able = frozenset(name for name, what in there.items() if what)
+        self._ids = frozenset(key.id for key in usable(self._able))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Not what needs something that is not there: space plays, or freezes."""
+        needs = _NEEDS.get(action)
+        return needs is None or needs in self._able
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every key stands in the palette too."""
-        for key in (key for key in usable(self._desk is not None) if key.id != "palette"):
+        for key in (key for key in usable(self._able) if key.id != "palette"):
             yield SystemCommand(key.name, f"{key.tooltip} ({key.shown})", self._runner(key.action))
 
     def _runner(self, action: str) -> Callable[[], Awaitable[None]]:
@@ -173,7 +262,7 @@ class HalotuiApp(App[int]):
         from halotui.screens.explain import Explain
         from halotui.screens.help import help_text
 
-        self.push_screen(Explain(help_text(self._desk is not None)))
+        self.push_screen(Explain(help_text(self._able)))
 
     def action_explain(self) -> None:
         from halotui.screens.explain import Explain, explain, finding_text
@@ -205,7 +294,8 @@ class HalotuiApp(App[int]):
 
     def action_act(self, name: str) -> None:
         if self._desk is None:
-            self.notify("read-only: servers are not touched from here", timeout=3)
+            why = "read-only" if self._replay is None else "a recording"
+            self.notify(f"{why}: servers are not touched from here", timeout=3)
             return
         finding = self._finding() if name == "relaunch" else None
         self._act(name, *([finding] if finding is not None else []))
@@ -218,6 +308,40 @@ class HalotuiApp(App[int]):
             self._relaunch = Relaunch(self, self, self._desk)
         if self._relaunch is not None:
             self.run_worker(self._relaunch.guarded(getattr(self._relaunch, name)(*more)))
+
+    # --- what is captured, and what was
+
+    def action_capture(self, name: str) -> None:
+        """A key of ``Capturing``, in the background."""
+        from halotui.screens.capturing import Capturing
+
+        if self._capturing is None and self._recorder is not None:
+            self._capturing = Capturing(self, self, self._recorder)
+        if self._capturing is not None:
+            self.run_worker(self._capturing.guarded(getattr(self._capturing, name)()))
+
+    def action_history(self) -> None:
+        from halotui.screens.history import History
+
+        ref = self.canvas.cursor
+        field = (ref.subject, ref.field) if ref is not None and ref.field in fields.BY_ID else None
+        self.push_screen(History(self._past, now=self._now, field=field))
+
+    def _now(self) -> float:
+        return time.time() if self._replay is None else self._replay.player.position
+
+    def action_replay(self, name: str, *more: float) -> None:
+        """A key of ``Replay``."""
+        if self._replay is not None:
+            self.run_worker(self._replay.guarded(name, *more))
+
+    def on_canvas_sought(self, message: Canvas.Sought) -> None:
+        self.action_replay("click", message.cell)
+
+    # --- what is looked at
+
+    def frame(self) -> Frame | None:
+        return self.view.frame
 
     def server(self) -> Server | None:
         """The one that is looked at."""
@@ -288,22 +412,11 @@ class HalotuiApp(App[int]):
         self.push_screen(Prompt("show log lines that contain …", self.view.filter), use)
 
     def action_copy(self) -> None:
-        text = self._under_cursor()
+        from halotui.screens.explain import to_copy
+
+        text = to_copy(self.view, self.canvas.cursor, self.size.width) or self.canvas.text()
         self.copy_to_clipboard(text)
-        self.notify(f"copied: {text[:60]}", timeout=2)
-
-    def _under_cursor(self) -> str:
-        from halotui.screens.explain import explain
-
-        ref = self.canvas.cursor
-        if ref is None:
-            findings = self.view.frame.findings if self.view.frame is not None else ()
-            return "\n".join(f"{f.title}: {f.evidence}" for f in findings) or self.canvas.text()
-        if ref.field == FINDING:
-            return explain(self.view, ref, self.size.width).plain
-        label = fields.BY_ID[ref.field].label
-        told = explain(self.view, ref, self.size.width).plain.splitlines()[0]
-        return f"{label} {told.removeprefix(label).strip()}"
+        self.notify(f"copied: {text[:60]}", timeout=2, markup=False)
 
     async def action_write(self) -> None:
         """The frame on screen, as JSON, into the state directory."""
@@ -331,25 +444,6 @@ def _settle_memory() -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private.folder(path.parent)
     path.touch(mode=0o600)
     path.write_bytes(data)
-
-
-def _textual_theme(theme: Theme) -> TextualTheme:
-    """What pop-ups and toasts need of a theme."""
-    colors = theme.colors
-    return TextualTheme(
-        name=theme.name,
-        dark=theme.dark,
-        primary=colors.life,
-        secondary=colors.ram,
-        accent=colors.life,
-        warning=colors.warning,
-        error=colors.trouble,
-        success=colors.life,
-        foreground=colors.text,
-        background=colors.background,
-        surface=colors.surface,
-        panel=colors.surface,
-    )

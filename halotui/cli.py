@@ -9,20 +9,22 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halotui import __version__, exits, streams
+from halotui.commands import cockpit, measuring
 from halotui.commands import parser as commands
 from halotui.demo import FAULTS
 from halotui.exits import UsageError
 
 if TYPE_CHECKING:
-    from halotui.actions import Desk
     from halotui.config import Settings
-    from halotui.demo.box import Box
-    from halotui.feed import LiveFeed
+    from halotui.feed import Feed, LiveFeed
     from halotui.model import Frame
+
+    Opener = Callable[[bool], Awaitable[LiveFeed]]  # one-shot looks do not hold findings back
 
 GPU_SOURCES = ("auto", "sysfs", "amdgpu_top", "amdsmi")
 ANSWER_SECONDS = 2.0  # what a one-shot look waits for answers
@@ -50,7 +52,9 @@ def entry() -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
+    argv, command = _split(argv)
     args = _parser(argv).parse_args(argv)
+    args.argv = command
     try:
         return asyncio.run(_run(args))
     except UsageError as error:
@@ -62,6 +66,14 @@ def main(argv: Sequence[str]) -> int:
         if isinstance(error, BrokenPipeError):  # the reader has gone: nothing more to say
             return exits.OK
         return _complain(error.strerror or error, exits.FAILURE)
+
+
+def _split(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
+    """Our words, and after ``--`` those of the command to be measured, which are not ours to read."""
+    if "bench" not in argv or "--" not in argv:
+        return argv, None
+    at = argv.index("--")
+    return argv[:at], argv[at + 1 :]
 
 
 def _complain(what: object, code: int) -> int:
@@ -108,6 +120,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     demo.add_argument("--fault", choices=FAULTS, help="make this fault happen")
     demo.add_argument("--seed", type=int, help="another course of the traffic")
     commands.add(words, argv)
+    measuring.add(words, argv)
     return parser
 
 
@@ -118,18 +131,51 @@ async def _run(args: argparse.Namespace) -> int:
         from halotui.commands.run import run
 
         return await run(said, settings)
+    if said.get("command") in measuring.NAMES:
+        module = import_module(f"halotui.commands.{said['command']}")
+        return int(await module.run(said, settings))
+    if said.get("command") == "replay":
+        return await _replay(said, settings)
     one_shot = said.get("once") or said.get("json")
-    demo = said.get("command") == "demo"
-    opener, desk = (_demo_openers if demo else _openers)(args, settings)
     if said.get("count", 1) < 1:
         raise UsageError("--count: at least 1")
-    if said.get("command") == "stream":
-        return await _stream(opener, said.get("count"))
-    if one_shot or not (sys.stdout.isatty() and (sys.stdin.isatty() or said.get("log") == "-")):
-        return await _look(opener, as_json=bool(said.get("json")), urls=bool(settings.urls))
-    if said.get("log") == "-" and not sys.stdin.isatty():
+    screen = not one_shot and sys.stdout.isatty() and (sys.stdin.isatty() or said.get("log") == "-")
+    if screen and said.get("command") != "stream" and said.get("log") == "-" and not sys.stdin.isatty():
         args.stdin = _keys_from_terminal()
-    return await _screen(opener, None if settings.readonly else desk, settings, label="DEMO" if demo else "")
+    box = (cockpit.Demo if said.get("command") == "demo" else cockpit.Live)(settings, said)
+    if said.get("command") == "stream":
+        return await _stream(box.look, said.get("count"))
+    if not screen:
+        return await _look(box.look, as_json=bool(said.get("json")), urls=bool(settings.urls))
+    return await _screen(
+        settings,
+        box.feed,
+        desk=None if settings.readonly else box.desk,
+        unfinished=box.state / "launches/current.json",
+        recorder=box.recorder,
+        recorder_trouble=box.trouble,
+        past=box.past,
+        label=box.label,
+    )
+
+
+async def _replay(said: dict[str, Any], settings: Settings) -> int:
+    """The dashboard on a recording, or what was recorded as text."""
+    from halotui.commands import replay
+    from halotui.commands.keeping import told
+    from halotui.recording.reader import RecordingError
+
+    if replay.is_headless(said):
+        return await replay.run(said, settings)
+    try:
+        player = await asyncio.to_thread(replay.open_player, said, settings)
+
+        async def feed() -> Feed:
+            return player
+
+        return await _screen(settings, feed, label="REPLAY")
+    except RecordingError as error:  # at once, or while it plays
+        return _complain(told(error), exits.FAILURE)
 
 
 def _settings(args: argparse.Namespace) -> Settings:
@@ -196,77 +242,6 @@ def _keys_from_terminal() -> int:
     return log
 
 
-Opener = Callable[[bool], Awaitable["LiveFeed"]]  # one-shot looks do not hold findings back
-DeskOpener = Callable[[], Awaitable["Desk"]]
-
-
-def _openers(args: argparse.Namespace, settings: Settings) -> tuple[Opener, DeskOpener]:
-    """Import and open what feeds the frames and what acts, when it is wanted."""
-    said = vars(args)
-
-    async def open_feed(one_shot: bool) -> LiveFeed:
-        return await asyncio.to_thread(_live_feed, settings, said, one_shot)
-
-    async def open_desk() -> Desk:
-        from halotui.commands import opening
-
-        return await asyncio.to_thread(opening.open_desk, settings, said)
-
-    return open_feed, open_desk
-
-
-def _live_feed(settings: Settings, said: dict[str, Any], one_shot: bool) -> LiveFeed:
-    from halotui.feed import LiveFeed
-    from halotui.hosts.local import LocalHost
-    from halotui.rules.engine import Engine
-    from halotui.sampler.core import Options, Sampler
-
-    host = LocalHost(said.get("sysfs", Path("/sys")), said.get("procfs", Path("/proc")))
-    options = Options(
-        urls=settings.urls,
-        gpu_source=settings.gpu_source,
-        log=said.get("log"),
-        stdin=said.get("stdin", 0),
-        api_key=os.environ.get(settings.api_key_env) if settings.api_key_env else None,
-        fallback_key=os.environ.get("LLAMA_API_KEY"),
-        interval=settings.interval,
-    )
-    return LiveFeed(Sampler(host, options), Engine(hold=not one_shot))
-
-
-def _demo_openers(args: argparse.Namespace, settings: Settings) -> tuple[Opener, DeskOpener]:
-    """The same over a demo box, which is stopped with the feed."""
-    import msgspec
-
-    said = vars(args)
-    boxes: list[Box] = []
-
-    async def open_feed(one_shot: bool) -> LiveFeed:
-        from halotui.demo.box import BoxError, start_box
-
-        try:
-            box = await start_box(fault=said.get("fault"), seed=said.get("seed", 0))
-        except BoxError as error:
-            raise UsageError(str(error)) from None
-        boxes.append(box)
-        there = {**said, "sysfs": box.sysfs, "procfs": box.procfs}
-        watched = msgspec.structs.replace(settings, urls=(box.url,))
-        try:
-            feed = await asyncio.to_thread(_live_feed, watched, there, one_shot)
-        except BaseException:
-            await box.stop()
-            raise
-        feed.on_close = box.stop
-        return feed
-
-    async def open_desk() -> Desk:
-        from halotui.commands import opening
-
-        return await asyncio.to_thread(opening.open_demo_desk, settings, said, boxes[0])
-
-    return open_feed, open_desk
-
-
 async def _look(opener: Opener, *, as_json: bool, urls: bool) -> int:
     """Two polls apart, so that rates are real; then the second frame."""
     import msgspec
@@ -320,7 +295,8 @@ async def _stream(opener: Opener, count: int | None) -> int:
     return exits.OK
 
 
-async def _screen(opener: Opener, desk: DeskOpener | None, settings: Settings, label: str) -> int:
+async def _screen(settings: Settings, feed: Callable[[], Awaitable[Feed]], **given: Any) -> int:
+    """The cockpit; ``given`` is what its keys act on."""
     gc.disable()  # until the first frames are drawn: a start makes little garbage
     from halotui import config
     from halotui.app import HalotuiApp
@@ -330,10 +306,8 @@ async def _screen(opener: Opener, desk: DeskOpener | None, settings: Settings, l
     if settings.theme not in themes:
         raise UsageError(f"theme: there is no '{settings.theme}', but {', '.join(themes)}")
     app = HalotuiApp(
-        lambda: opener(False),
-        desk=desk,
-        unfinished=config.state_dir() / "launches/current.json",
-        label=label,
+        feed,
+        **given,
         theme=settings.theme,
         themes=themes,
         troubles=troubles,

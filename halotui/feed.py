@@ -14,8 +14,10 @@ from halotui.sampler.core import Sampler
 class Feed(Protocol):
     """A source of Frames: live, recorded or scripted. The screen cannot tell."""
 
-    history: History
     interval: float
+
+    @property
+    def history(self) -> History: ...
 
     def frames(self) -> AsyncIterator[Frame]: ...
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 
 class Field(Struct, frozen=True):
-    owner: str  # gpu | memory | server | slot
+    owner: str  # gpu | memory | process | throttle | server | slot
     key: str  # attribute of the owner's struct, and JSON key
     label: str  # on screen
     unit: (
@@ -34,6 +34,8 @@ _PROPS = "GET /props of llama-server"
 _LOG = "the log of llama-server"
 _ARGV = "the command line and environment of the process"
 _MEMINFO = "/proc/meminfo, through psutil, as free counts it"
+_FDINFO = "/proc/PID/fdinfo of its DRM files, each client once (its own user or root may read it)"
+_RESIDENCY = "the residency counters of gpu_metrics v3.0: how far they moved (unit not documented)"
 
 FIELDS: tuple[Field, ...] = (
     # --- gpu
@@ -157,6 +159,43 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("memory", "swap_total_bytes", "swap total", "bytes", "Swap space.", _MEMINFO),
     Field("memory", "swap_used_bytes", "swap", "bytes", "Swap in use.", _MEMINFO, chart=True),
+    # --- process: those of a capture, and their descendants
+    Field(
+        "process",
+        "rss_bytes",
+        "process RSS",
+        "bytes",
+        "Memory that the measured processes have mapped and hold. GTT is not part of it. Pages that two of "
+        "them share count twice.",
+        "/proc/PID/statm, and VmHWM of /proc/PID/status for the peak of each",
+        "Σ RSS",
+    ),
+    Field(
+        "process",
+        "gtt_bytes",
+        "process GTT",
+        "bytes",
+        "GTT that the measured processes hold.",
+        _FDINFO,
+        "Σ over clients of drm-resident-gtt, else drm-memory-gtt",
+    ),
+    Field(
+        "process",
+        "vram_bytes",
+        "process VRAM",
+        "bytes",
+        "VRAM that the measured processes hold.",
+        _FDINFO,
+        "Σ over clients of drm-resident-vram, else drm-memory-vram",
+    ),
+    # --- throttle: what limited a GPU during a capture
+    Field("throttle", "spl", "SPL", "count", "Sustained power limit.", _RESIDENCY),
+    Field("throttle", "fppt", "fPPT", "count", "Fast package power limit: that of milliseconds.", _RESIDENCY),
+    Field("throttle", "sppt", "sPPT", "count", "Slow package power limit: that of minutes.", _RESIDENCY),
+    Field("throttle", "prochot", "prochot", "count", "The board called for a halt: too hot.", _RESIDENCY),
+    Field("throttle", "thm_core", "core", "count", "Temperature of the CPU cores.", _RESIDENCY),
+    Field("throttle", "thm_gfx", "gfx", "count", "Temperature of the graphics engine.", _RESIDENCY),
+    Field("throttle", "thm_soc", "soc", "count", "Temperature of the rest of the die.", _RESIDENCY),
     # --- server
     Field("server", "url", "server", "text", "Where the server is asked.", _ARGV + ", or --url"),
     Field("server", "pid", "pid", "count", "The server's process, when it runs on this box.", _ARGV),

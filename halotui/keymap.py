@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
+
+# What a key may need, and is gone from sight without:
+DESK = "desk"  # servers may be changed
+RECORDER = "recorder"  # captures may be made
+PAST = "past"  # there is something to look back at
+LIVE = "live"  # the frames are of now ...
+PLAYER = "player"  # ... or of a recording
 
 
 class Key(NamedTuple):
@@ -12,11 +20,12 @@ class Key(NamedTuple):
     name: str  # in the palette
     tooltip: str
     shown: str  # in the help
+    needs: str = ""
 
     @property
-    def acts(self) -> bool:
-        """Whether it changes a server: gone from sight where nothing may be changed."""
-        return self.action.startswith("act(")
+    def verb(self) -> str:
+        """The action without what is in its brackets."""
+        return self.action.partition("(")[0]
 
 
 KEYS: tuple[Key, ...] = (
@@ -46,7 +55,13 @@ KEYS: tuple[Key, ...] = (
     Key("clear", "escape", "clear", "Clear", "Put the cursor and the filter away.", "esc"),
     Key("palette", "ctrl+p", "command_palette", "Palette", "Every command by its name.", "ctrl+p"),
     Key(
-        "relaunch", "r", "act('relaunch')", "Relaunch", "The same with other flags, or another profile.", "r"
+        "relaunch",
+        "r",
+        "act('relaunch')",
+        "Relaunch",
+        "The same with other flags, or another profile.",
+        "r",
+        DESK,
     ),
     Key(
         "swap",
@@ -55,15 +70,118 @@ KEYS: tuple[Key, ...] = (
         "Swap backend",
         "To the last other profile, measured before and after.",
         "b",
+        DESK,
     ),
-    Key("undo", "u", "act('undo')", "Undo relaunch", "Back to what ran before the last change.", "u"),
-    Key("stop", "x", "act('stop')", "Stop or start", "Stop the server, or start it again.", "x"),
+    Key("undo", "u", "act('undo')", "Undo relaunch", "Back to what ran before the last change.", "u", DESK),
+    Key("stop", "x", "act('stop')", "Stop or start", "Stop the server, or start it again.", "x", DESK),
     Key(
-        "save", "S", "act('save')", "Save as profile", "Write what runs into config.toml, as a profile.", "S"
+        "save",
+        "S",
+        "act('save')",
+        "Save as profile",
+        "Write what runs into config.toml, as a profile.",
+        "S",
+        DESK,
     ),
-    Key("freeze", "space", "freeze", "Freeze", "Hold the picture still; measuring goes on.", "space"),
-    Key("faster", "plus,equals_sign", "pace(-1)", "Shorter interval", "Measure more or less often.", "+"),
-    Key("slower", "minus", "pace(1)", "Longer interval", "Measure more or less often.", "-"),
+    Key(
+        "peak",
+        "P",
+        "capture('peak')",
+        "Peak capture",
+        "Capture peak memory; again: end it, and see the numbers.",
+        "P",
+        RECORDER,
+    ),
+    Key(
+        "mark",
+        "m",
+        "capture('mark')",
+        "Mark",
+        "Give this moment a name: in the capture and the flight recorder.",
+        "m",
+        RECORDER,
+    ),
+    Key(
+        "play", "space", "replay('play')", "Play or pause", "Play the recording, or hold it.", "space", PLAYER
+    ),
+    Key(
+        "back",
+        "comma",
+        "replay('seek', -10)",
+        "Back 10 s",
+        "Back or forward 10 s; < > a minute.",
+        ",",
+        PLAYER,
+    ),
+    Key(
+        "forward",
+        "full_stop",
+        "replay('seek', 10)",
+        "Forward 10 s",
+        "Back or forward 10 s; < > a minute.",
+        ".",
+        PLAYER,
+    ),
+    Key(
+        "back-minute",
+        "less_than_sign",
+        "replay('seek', -60)",
+        "Back 1 min",
+        "Back or forward 10 s; < > a minute.",
+        "<",
+        PLAYER,
+    ),
+    Key(
+        "forward-minute",
+        "greater_than_sign",
+        "replay('seek', 60)",
+        "Forward 1 min",
+        "Back or forward 10 s; < > a minute.",
+        ">",
+        PLAYER,
+    ),
+    Key(
+        "next-event",
+        "n",
+        "replay('event', 1)",
+        "Next event",
+        "To the next or the previous finding or mark.",
+        "n",
+        PLAYER,
+    ),
+    Key(
+        "previous-event",
+        "N",
+        "replay('event', -1)",
+        "Previous event",
+        "To the next or the previous finding or mark.",
+        "N",
+        PLAYER,
+    ),
+    Key(
+        "go-to", "g", "replay('go_to')", "Go to a time", "To a time: 03:12, 03:12:40, +90s, -5m.", "g", PLAYER
+    ),
+    Key(
+        "play-faster",
+        "plus,equals_sign",
+        "replay('speed', 1)",
+        "Faster",
+        "Play faster or slower.",
+        "+",
+        PLAYER,
+    ),
+    Key("play-slower", "minus", "replay('speed', -1)", "Slower", "Play faster or slower.", "-", PLAYER),
+    Key("freeze", "space", "freeze", "Freeze", "Hold the picture still; measuring goes on.", "space", LIVE),
+    Key(
+        "faster",
+        "plus,equals_sign",
+        "pace(-1)",
+        "Shorter interval",
+        "Measure more or less often.",
+        "+",
+        LIVE,
+    ),
+    Key("slower", "minus", "pace(1)", "Longer interval", "Measure more or less often.", "-", LIVE),
     Key("filter", "slash", "filter", "Filter the log", "Show only log lines that contain a text.", "/"),
     Key("next-server", "right_square_bracket", "server(1)", "Next server", "Look at another server.", "]"),
     Key(
@@ -84,12 +202,13 @@ KEYS: tuple[Key, ...] = (
     Key("cockpit", "1", "view('cockpit')", "Cockpit", "The main view.", "1"),
     Key("log", "2", "view('log')", "Log", "The log on the whole screen.", "2"),
     Key("sources", "3", "view('sources')", "Sources", "Where the numbers come from; what is missing.", "3"),
+    Key("history", "4", "history", "History", "What was, from minutes to days.", "4", PAST),
 )
 
 
-def usable(acting: bool) -> tuple[Key, ...]:
-    """The keys, without those that change a server where nothing may."""
-    return tuple(key for key in KEYS if acting or not key.acts)
+def usable(able: Collection[str]) -> tuple[Key, ...]:
+    """The keys, without those that need what is not there."""
+    return tuple(key for key in KEYS if not key.needs or key.needs in able)
 
 
 IDS = frozenset(key.id for key in KEYS)

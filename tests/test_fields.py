@@ -6,9 +6,17 @@ import msgspec
 import pytest
 
 from halotui import fields
+from halotui.collectors.gpu_metrics import GpuMetrics
 from halotui.model import Gpu, Memory, Server, Slot
+from halotui.runs import ProcessPeak
 
-OWNERS = {"gpu": Gpu, "memory": Memory, "server": Server, "slot": Slot}
+OWNERS = {"gpu": Gpu, "memory": Memory, "process": ProcessPeak, "server": Server, "slot": Slot}
+KEYS = {
+    **{owner: frozenset(struct.__struct_fields__) for owner, struct in OWNERS.items()},
+    "throttle": frozenset(
+        name.removeprefix("throttle_") for name in GpuMetrics.__struct_fields__ if "throttle_" in name
+    ),
+}
 UNITS = {
     "_bytes": "bytes",
     "_hertz": "hertz",
@@ -24,7 +32,7 @@ UNITS = {
 
 @pytest.mark.parametrize("field", fields.FIELDS, ids=lambda field: field.id)
 def test_a_row(field: fields.Field) -> None:
-    assert field.key in OWNERS[field.owner].__struct_fields__
+    assert field.key in KEYS[field.owner]
     unit = next((unit for ending, unit in UNITS.items() if field.key.endswith(ending)), None)
     assert unit is None or field.unit == unit
     assert field.label and len(field.label) <= 16

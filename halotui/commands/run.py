@@ -36,7 +36,7 @@ _CODES = {
 }
 
 
-class _NoSuchServer(Exception):
+class NoSuchServer(Exception):
     """Exit code 3."""
 
 
@@ -56,7 +56,7 @@ async def run(said: Said, settings: Settings) -> int:
     except ActionError as error:
         _talk(f"{error.reason}" + (f" ({error.hint})" if error.hint else ""))
         return exits.FAILURE
-    except _NoSuchServer as error:
+    except NoSuchServer as error:
         _talk(str(error))
         return exits.UNREACHABLE
     finally:
@@ -171,11 +171,11 @@ def choose(rows: Sequence[ServerRow], wanted: str) -> str:
     """The pid of the one that is meant by URL or pid, or of the only one there is."""
     there = "".join(f"\n  {row.url}  pid {row.pid}  {clean(row.model)}" for row in rows)
     if not rows:
-        raise _NoSuchServer("no llama-server runs here")
+        raise NoSuchServer("no llama-server runs here")
     if wanted:
         rows = [row for row in rows if wanted == str(row.pid) or _same(wanted, row.url)]
         if not rows:
-            raise _NoSuchServer(f"no server '{clean(wanted)}' here, but:{there}")
+            raise NoSuchServer(f"no server '{clean(wanted)}' here, but:{there}")
     elif len(rows) > 1:
         rows = [row for row in rows if not row.refusal] or rows
     if len(rows) > 1:

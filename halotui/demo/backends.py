@@ -15,6 +15,7 @@ import halotui
 
 SLOTS = 2
 MODEL, DRAFT, LOG = "demo-110B-Q4_K_M.gguf", "demo-1B-draft.gguf", "llama-server.log"
+BENCH_MODEL, SUITE = "demo-7B-Q4_0.gguf", "suite.toml"
 FIRST, OTHER = "vulkan", "rocm"
 LOAD_SECONDS = 2.0  # that a relaunched one takes over its weights
 LONGEST_SHEBANG = 120
@@ -49,19 +50,55 @@ SPELLINGS = {  # others: a dash before the name
 }
 
 
-def lay_binaries(directory: Path) -> None:
-    """``vulkan/llama-server`` and ``rocm/llama-server``: the directory names the backend."""
+# The first table that owners of these boxes published: backends with and without flash attention.
+SUITE_HEAD = f"""\
+# The demo's suite: `halotui bench --demo`, or `halotui bench` with this file.
+name = "demo-backends"
+model = "{BENCH_MODEL}"
+repeats = 3
+cooldown_celsius = 60
+cooldown_seconds = 2
+timeout = "3m"
+"""
+SUITE_TESTS = ({"pp": 512, "tg": 128}, {"pp": 8192, "tg": 8192})
+SUITE_RUNS = (
+    ("Vulkan", FIRST, "off"),
+    ("Vulkan + FA", FIRST, "on"),
+    ("HIP", OTHER, "off"),
+    ("HIP + FA", OTHER, "on"),
+)
+
+
+def lay_binaries(directory: Path, box: str = "") -> None:
+    """``vulkan/llama-server`` and ``rocm/llama-server``: the directory names the backend; and a llama-bench
+    beside each, which belongs to the box, if told."""
     python = sys.executable
     shebang = f"#!{python}\n"
     if " " in python or len(shebang) > LONGEST_SHEBANG:  # the kernel would cut it
         shebang = f"#!/bin/sh\n'''exec' {shlex.quote(python)} \"$0\" \"$@\"\n' '''\n"
     root = str(Path(halotui.__file__).parents[1])
-    code = f"import sys\n\nsys.path[0] = {root!r}\nfrom halotui.demo.server import main\n\nsys.exit(main())\n"
     for backend in OWN_FLAGS:
-        binary = directory / backend / "llama-server"
-        binary.parent.mkdir()
-        binary.write_text(shebang + code)
-        binary.chmod(0o700)
+        (directory / backend).mkdir()
+        told = f"backend={backend!r}, box={box!r}, directory={str(directory)!r}"
+        for name, module, said in (("llama-server", "server", ""), ("llama-bench", "bench", told)):
+            code = f"from halotui.demo.{module} import main\n\nsys.exit(main({said}))\n"
+            binary = directory / backend / name
+            binary.write_text(f"{shebang}import sys\n\nsys.path[0] = {root!r}\n{code}")
+            binary.chmod(0o700)
+
+
+def lay_suite(directory: Path) -> Path:
+    """The file. It names what lies beside it, so the suites of two boxes have the same items, and one goes on
+    with what another began."""
+    lines = [SUITE_HEAD]
+    for label, backend, flash in SUITE_RUNS:
+        lines.append(
+            f'[[run]]\nlabel = "{label}"\nbench = "{backend}/llama-bench"\nflags = {{ fa = "{flash}" }}\n'
+        )
+    lines += ["[[test]]\npp = {pp}\ntg = {tg}\n".format(**test) for test in SUITE_TESTS]
+    path = directory / SUITE
+    path.write_text("\n".join(lines))
+    return path
 
 
 def profile(

@@ -40,13 +40,14 @@ class Box:
 
     process: Process
     url: str
-    pid: int  # of its first llama-server
+    pid: int  # of its first llama-server; 0: none was started
     sysfs: Path
     procfs: Path
     log: Path
     directory: Path
     profiles: dict[str, dict[str, Any]]  # by backend, as in config.toml
     state: Path  # where launches of this box are written down
+    suite: Path  # for ``halotui bench``: its llama-bench with both backends
     _talk: asyncio.Task[None] = field(repr=False)
 
     async def stop(self) -> None:
@@ -60,13 +61,17 @@ async def start_box(
     fault: str | None = None,
     seed: int = 0,
     seconds: float = SECONDS,
+    serve: bool = True,
     progress: Callable[[str], None] = lambda words: None,
     patience: float = START_SECONDS,
 ) -> Box:
-    """Start a box of its own process. ``progress`` gets a few words now and then; raises BoxError."""
+    """Start a box of its own process. Unless it shall ``serve`` it has no llama-server and no users, until
+    somebody launches one. ``progress`` gets a few words now and then; raises BoxError."""
     argv = [sys.executable, "-m", "halotui.demo.box", "--seed", str(seed), "--seconds", str(seconds)]
     if fault:
         argv += ["--fault", fault]
+    if not serve:
+        argv += ["--no-serve"]
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=PIPE,
@@ -99,6 +104,7 @@ async def start_box(
         directory=Path(told["dir"]),
         profiles=told["profiles"],
         state=Path(told["state"]),
+        suite=Path(told["suite"]),
         _talk=talk,
     )
 
@@ -158,7 +164,9 @@ async def live_and_leave(options: argparse.Namespace) -> None:
     threading.Thread(target=watch_stdin, daemon=True).start()
     directory = Path(tempfile.mkdtemp(prefix="halotui-demo-", dir=options.dir or scratch(ROOM_BYTES)))
     try:
-        box = asyncio.create_task(live(directory, options.fault, options.seed, options.seconds))
+        box = asyncio.create_task(
+            live(directory, options.fault, options.seed, options.seconds, options.serve)
+        )
         waiting = asyncio.create_task(enough.wait())
         await asyncio.wait({box, waiting}, return_when=asyncio.FIRST_COMPLETED)
         box.cancel()
@@ -175,6 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fault", choices=FAULTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of traffic")
+    parser.add_argument("--no-serve", dest="serve", action="store_false", help="no server to begin with")
     parser.add_argument("--dir", type=Path, help="where its temporary directory goes")
     options = parser.parse_args(argv)
     try:

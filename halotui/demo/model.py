@@ -44,6 +44,7 @@ class Shape:
 
 TINY = Shape(dim=64, layers=2)  # 0.5 MB, about 1000 t/s on one core
 SLOW = Shape(dim=512, layers=6, context=32768)  # 64 MB, tens of t/s: an eye can follow
+BENCH = Shape(dim=128, layers=1, context=32768)  # 1 MB: eight thousand tokens in a few seconds
 SLOW_DRAFT = Shape(dim=512, layers=1, context=32768)  # the first layer of SLOW
 
 

@@ -1,5 +1,5 @@
 """What a box's own process does: one llama-server to begin with, its users, and sensors that follow whatever
-serves, whoever started it.
+serves or is benched, whoever started it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from typing import Any
 
 import httpx
 
-from halotui.demo import BoxError, backends, household
+from halotui.demo import BoxError, at_work, backends, household
 from halotui.demo.life import BOX
-from halotui.demo.model import SLOW, SLOW_DRAFT, write_preset
+from halotui.demo.model import BENCH, SLOW, SLOW_DRAFT, write_preset
 from halotui.demo.server import FAULT, LOAD_SECONDS
 from halotui.demo.traffic import Traffic
 from halotui.demo.tree import MODEL_BYTES, Load, Tree
 
 STOP_SECONDS = 5.0  # between asking and insisting; the server's own limit is 3
 TICK_SECONDS = 0.25
+BENCH_TICK_SECONDS = 0.05  # while something is benched, of which twenty samples a second are taken
 HANG_AFTER_SECONDS = 5.0
 PORTS = range(18000, 20000)  # where nobody's outgoing connections come
 BUSY_SECONDS = 90.0  # an older journal is of an undertaking that was cut off
 DRAFT_BYTES = 1 << 30
+BENCH_BYTES = 3_825_807_360  # of a Llama-2-7B in Q4_0, by which these boxes are compared
 LISTENING = re.compile(r"listening on (http://[\d.]+:\d+)")
 
 
@@ -88,87 +90,118 @@ def _search(log: Path, pattern: re.Pattern[str]) -> re.Match[str] | None:
     return pattern.search(log.read_text(errors="replace")) if log.exists() else None
 
 
-async def live(directory: Path, fault: str | None, seed: int, seconds: float) -> None:
-    """Be a box until cancelled."""
+async def live(directory: Path, fault: str | None, seed: int, seconds: float, serve: bool = True) -> None:
+    """Be a box until cancelled. Without ``serve`` there is nothing that could be at fault."""
     say("making model…")
     write_preset(directory / backends.MODEL, SLOW)  # not in a thread, which would go on writing when we leave
     write_preset(directory / backends.DRAFT, SLOW_DRAFT)
     weigh(directory / backends.MODEL, MODEL_BYTES - DRAFT_BYTES)
     weigh(directory / backends.DRAFT, DRAFT_BYTES)
-    backends.lay_binaries(directory)
+    write_preset(directory / backends.BENCH_MODEL, BENCH)
+    weigh(directory / backends.BENCH_MODEL, BENCH_BYTES)
     state, log = directory / "state", directory / backends.LOG
     state.mkdir(0o700)
     mark, port = household.mark(), free_port()
+    backends.lay_binaries(directory, mark)
+    suite = backends.lay_suite(directory)
+    at_work.prepare(directory)
     env = {BOX: mark, LOAD_SECONDS: str(backends.LOAD_SECONDS)} | ({FAULT: fault} if fault else {})
     profiles = {
         backend: backends.profile(backend, directory, fault, port, env) for backend in backends.OWN_FLAGS
     }
-    say("starting llama-server…")
-    process = await start_server(profiles[backends.FIRST], log)
+    process, pid, url = None, 0, f"http://127.0.0.1:{port}"
+    if serve:
+        say("starting llama-server…")
+        process = await start_server(profiles[backends.FIRST], log)
+        pid = process.pid
     tree = None
     try:
-        url = await ready_url(process, log)
-        tree = Tree(directory, pid=process.pid, seed=seed, pressure=fault == "gtt-pressure")
-        tree.update(Load(), 0.0)
-        where = {"url": url, "pid": process.pid, "sysfs": tree.sysfs, "procfs": tree.procfs, "log": log}
-        told = {**where, "dir": directory, "profiles": profiles, "state": state}
+        if process:
+            url = await ready_url(process, log)
+        tree = Tree(directory, pid=pid or None, seed=seed, pressure=fault == "gtt-pressure")
+        tree.update(Load(models=float(serve)), 0.0)
+        where = {"url": url, "pid": pid, "sysfs": tree.sysfs, "procfs": tree.procfs, "log": log}
+        told = {**where, "dir": directory, "profiles": profiles, "state": state, "suite": suite}
         print(json.dumps(told, default=str), flush=True)
-        await keep(tree, process, mark, url, state, fault, seed, seconds)
+        await keep(tree, process, mark, url, directory, fault, seed, seconds)
     finally:
+        at_work.end_all(directory)
         await asyncio.to_thread(household.evict, mark, state, STOP_SECONDS)
-        await process.wait()
+        if process:
+            await process.wait()
         if tree:
             tree.recover()
 
 
 async def keep(
     tree: Tree,
-    process: Process,
+    process: Process | None,
     mark: str,
     url: str,
-    state: Path,
+    directory: Path,
     fault: str | None,
     seed: int,
     seconds: float,
 ) -> None:
-    """Let the sensors follow whatever serves, and its users come and go, until cancelled."""
+    """Let the sensors follow whatever serves or is benched, and its users come and go, until cancelled."""
+    state = directory / "state"
     slots = 4 if fault == "np-slots" else backends.SLOTS
     traffic = Traffic(
-        url, slots=slots, seed=seed, spec_decay=fault == "spec-decay", hush=lambda: undertaking(state)
+        url,
+        slots=slots,
+        seed=seed,
+        spec_decay=fault == "spec-decay",
+        hush=lambda: undertaking(state) or bool(at_work.notes(directory)),
     )
-    busy = asyncio.create_task(traffic.run(seconds))
+    busy = asyncio.create_task(traffic.run(seconds if process else 0.0))
     start = time.monotonic()
     hanging = False
+    living: list[household.Resident] = []
+    looked = -TICK_SECONDS
     try:
         while True:
             now = time.monotonic() - start
-            living = household.residents(mark)
-            tree.house(resident.pid for resident in living)
-            if fault == "hang" and now >= HANG_AFTER_SECONDS and process.returncode is None and not hanging:
+            benched = at_work.notes(directory)
+            if now - looked >= TICK_SECONDS:  # a look at every process costs more than a note
+                looked = now
+                living = household.residents(mark)
+            tree.house((*(resident.pid for resident in living), *(note.pid for note in benched)))
+            serving = process is not None and process.returncode is None
+            if process and fault == "hang" and now >= HANG_AFTER_SECONDS and serving and not hanging:
                 hanging = True
                 tree.hang()
                 process.send_signal(signal.SIGSTOP)
-            if hanging and process.returncode is not None:  # another server: the reset is over
+            if hanging and not serving:  # another server: the reset is over
                 hanging, fault = False, None
                 tree.recover()
             if not hanging:
-                tree.update(load_of(living, process.pid, traffic), now)
-            await asyncio.sleep(TICK_SECONDS)
+                tree.update(load_of(living, process.pid if process else 0, traffic, benched), now)
+            await asyncio.sleep(BENCH_TICK_SECONDS if benched else TICK_SECONDS)
     finally:
         busy.cancel()
         await asyncio.wait({busy})
 
 
-def load_of(living: list[household.Resident], first: int, traffic: Traffic) -> Load:
-    """What the servers make of the users' requests. All but the first one take their time to load."""
-    if not living:
-        return Load(models=0)
+def load_of(
+    living: list[household.Resident], first: int, traffic: Traffic, benched: list[at_work.Note]
+) -> Load:
+    """What the servers make of the users' requests, and the benches of theirs. All servers but the first one
+    take their time to load."""
     parts = [
         1.0 if resident.pid == first else min(1.0, max(0.01, resident.age / backends.LOAD_SECONDS))
         for resident in living
     ]
-    vulkan = any(Path(resident.binary).parent.name == "vulkan" for resident in living)
-    return replace(traffic.load(), models=sum(parts), carve_out=vulkan)
+    theirs = traffic.load() if living else Load()
+    phases = [note.phase for note in benched]
+    names = [Path(resident.binary).parent.name for resident in living] + [note.backend for note in benched]
+    return replace(
+        theirs,
+        prefilling=theirs.prefilling + phases.count(at_work.PREFILL),
+        decoding=theirs.decoding + phases.count(at_work.DECODE),
+        models=sum(parts),
+        carve_out="vulkan" in names,
+        held=sum(note.held for note in benched),
+    )
 
 
 def undertaking(state: Path) -> bool:

@@ -40,6 +40,7 @@ class Load:
 
     ``models`` counts those in memory, one that is being loaded by its part; without any the box is at rest.
     ``carve_out``: they fill the VRAM carve-out first, as Vulkan does; ROCm leaves it alone.
+    ``held``: bytes of others than servers, as a llama-bench's.
     """
 
     prefilling: int = 0
@@ -47,6 +48,7 @@ class Load:
     tokens: int = 0
     models: float = 1.0
     carve_out: bool = True
+    held: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ class Tree:
         gtt = int(MODEL_BYTES * load.models) + load.tokens * KV_BYTES_PER_TOKEN
         gtt = min(gtt, GTT_TOTAL) if load.models else GTT_REST
         vram = VRAM_FULL if load.models and load.carve_out else VRAM_REST
+        inside = min(load.held, VRAM_FULL - vram) if load.carve_out else 0
+        vram, gtt = vram + inside, min(GTT_TOTAL, gtt + load.held - inside)
         if self._pressure and load.models:
             part = min(1.0, (time - self._began) / PRESSURE_SECONDS)
             gtt += int((PRESSURE_LEVEL * GTT_TOTAL - gtt) * part)

@@ -61,6 +61,17 @@ def explain(view: View, ref: Ref, width: int) -> Text:
     return field_text(view, ref, min(WIDEST, width * 9 // 10 - 8))
 
 
+def to_copy(view: View, ref: Ref | None, width: int) -> str:
+    """What is under the cursor, in words; without one the findings, if there are any."""
+    if ref is None:
+        return "\n".join(f"{found.title}: {found.evidence}" for found in _findings(view))
+    told = explain(view, ref, width).plain
+    if ref.field == FINDING:
+        return told
+    label = fields.BY_ID[ref.field].label
+    return f"{label} {told.splitlines()[0].removeprefix(label).strip()}"
+
+
 def finding_text(finding: Finding) -> Text:
     text = Text()
     text.append(f"{finding.title}\n", "bold")

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import groupby
 
 from rich.text import Text
 
-from halotui.keymap import usable
+from halotui.keymap import PAST, usable
 
 _READING = """\
 Read from the top: what is wrong, how fast, how full, who is doing it, why.
 – means unknown: put the cursor on it and press e for the reason. A dim number is late.
 █ GTT is ordinary RAM that the GPU has mapped; ▓ VRAM is the BIOS carve-out (many notes say GART).
 """
+_HISTORY = """
+In the history (4): ← → pan, + - or the wheel zoom, 0 the last hour, d the last day, end to now;
+[ ] another field, f choose one by name, n N from event to event, y copy and w write as CSV.
+The line is the mean, ░ goes from the least to the most; ✖ ▲ findings, ✚ marks, ● captures.
+"""
 
 
-def help_text(acting: bool = False) -> Text:
-    """The help pop-up's text; ``acting``: with the keys that change a server."""
+def help_text(able: Collection[str] = ()) -> Text:
+    """The help pop-up's text, with the keys that are there."""
     text = Text()
     text.append("halotui\n\n", "bold")
     text.append(_READING + "\n")
-    for tooltip, keys in groupby(usable(acting), key=lambda key: key.tooltip):
+    for tooltip, keys in groupby(usable(able), key=lambda key: key.tooltip):
         text.append(f"  {' '.join(key.shown for key in keys):<14}", "bold")
         text.append(f"{tooltip}\n")
+    if PAST in able:
+        text.append(_HISTORY)
     text.append("\nWith the mouse: click a number to point at it, again to explain it.\n", "dim")
     text.append("Keys can be changed under [keys] in config.toml, by id.", "dim")
     return text

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from halotui import private
 from halotui.actions import ActionError
 from halotui.safe import clean
 from halotui.servers.secret import masked, plain
@@ -212,7 +213,7 @@ def _remember(cache: Path, dialects: dict[str, Dialect]) -> None:
     last = dict(list(dialects.items())[-KEPT:])
     new = cache.with_name(f".{cache.name}.{os.getpid()}")
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.folder(cache.parent)
         new.write_bytes(msgspec.json.encode(last))
         new.chmod(0o600)
         new.replace(cache)

@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from msgspec import Struct
 from msgspec.structs import replace
 
+from halotui import private
 from halotui.actions import ActionError, Ask, Check, Proposal, Value, Verdict
 from halotui.hosts import Host
 from halotui.hosts.hands import Hands
@@ -252,7 +253,7 @@ class Drafter:
 def write_key(path: Path, key: str) -> None:
     """A new file of 0600. Raises ActionError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.folder(path.parent)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
             file.write(key)
     except OSError as error:

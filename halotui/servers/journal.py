@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
+from halotui import private
 from halotui.actions import ActionError, Outcome, Speed, Step
 from halotui.hosts.hands import Identity
 from halotui.servers.launch import Plan
@@ -121,7 +122,7 @@ class Book:
             os.close(fd)
 
     def _make(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.folder(self.directory)
 
     def _save(self, path: Path, value: msgspec.Struct) -> None:
         """Whole or not at all, and on the disk before this returns. Not by msgspec's own JSON: environments

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from halotui import private
 from halotui.actions import ActionError
 from halotui.safe import clean
 from halotui.servers.profile import NAME, Profile
@@ -103,7 +104,7 @@ def _without(settings: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _replace(file: Path, text: str) -> None:
     """All of it or nothing, with the rights that the file has. Raises OSError."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private.folder(file.parent)
     mode = file.stat().st_mode & 0o777 if file.exists() else 0o600
     fresh = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -8,26 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from statistics import median
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
-
-import msgspec
-from msgspec import Struct
 
 from halotui.actions import Speed
-from halotui.collectors.llama_answers import HttpKind, HttpProblem, refusal
+from halotui.collectors.llama_answers import HttpProblem
 from halotui.collectors.llama_http import LlamaHttp
-
-if TYPE_CHECKING:
-    import httpx
-
-T = TypeVar("T")
+from halotui.servers.completing import Completer, Timings, completer, drafting
 
 PREFILL_TOKENS, DECODE_TOKENS = 512, 128
 DECODE_PROMPT = 24  # tokens before what is generated
@@ -38,32 +28,6 @@ ROUND_SHARE = 0.7  # of the time that is left, for the first round
 QUIET_SHARE = 0.2  # of the time, to wait for others' requests to end
 MEMORY_SECONDS = 0.1  # between two looks at the memory
 POLL_SECONDS = 0.25
-BODY = 1 << 20  # bytes of an answer
-
-_TEXT = """
-    the quiet river walks by old oak and on to sea when wind is cold so this stone was not for rain at dawn
-    but it is in the tall grass that light from a star then calm summer water of far hill with red leaf as
-    snow near deep lake home
-"""
-
-
-class Timings(Struct):
-    """What a reply tells of itself; tokens, tokens a second."""
-
-    prompt_n: int = 0
-    prompt_per_second: float | None = None
-    predicted_n: int = 0
-    predicted_per_second: float | None = None
-    draft_n: int = 0  # absent when nothing was drafted
-    draft_n_accepted: int = 0
-
-
-class _Reply(Struct):
-    timings: Timings
-
-
-class _Tokens(Struct):
-    tokens: list[int]
 
 
 @dataclass
@@ -90,9 +54,7 @@ class _Findings:
     def speed(self) -> Speed:
         prompt = _rates(timings.prompt_per_second for timings in self.prefill)
         generation = _rates(timings.predicted_per_second for timings in self.decode)
-        drafted = sum(timings.draft_n for timings in self.decode)
-        accepted = sum(timings.draft_n_accepted for timings in self.decode)
-        generated = sum(timings.predicted_n for timings in self.decode)
+        acceptance, coverage = drafting(self.decode, speculative=self.speculative)
         if self.busy:
             plural = "s were" if self.busy > 1 else " was"
             self.notes.append(f"{self.busy} request{plural} running: not comparable")
@@ -101,8 +63,8 @@ class _Findings:
             prompt_spread=_spread(prompt),
             generation_tokens_per_second=median(generation) if generation else None,
             generation_spread=_spread(generation),
-            draft_acceptance_ratio=accepted / drafted if drafted else None,
-            draft_coverage_ratio=drafted / generated if generated and (drafted or self.speculative) else None,
+            draft_acceptance_ratio=acceptance,
+            draft_coverage_ratio=coverage,
             peak_memory_bytes=self.peak,
             runs=min(len(prompt), len(generation)),
             note="; ".join(dict.fromkeys(self.notes)),
@@ -126,8 +88,8 @@ async def measure(
     found = _Findings()
     watch = asyncio.create_task(_watch(memory, found))
     try:
-        async with asyncio.timeout(seconds), _client(url, api_key) as client:
-            await _check(client, LlamaHttp(url, api_key), found, monotonic() + seconds, tell)
+        async with asyncio.timeout(seconds), completer(url, api_key) as model:
+            await _check(model, LlamaHttp(url, api_key), found, monotonic() + seconds, tell)
     except TimeoutError:
         found.fall_back(f"too slow for a check of {seconds:g} s")
     except HttpProblem as problem:
@@ -139,14 +101,14 @@ async def measure(
 
 
 async def _check(
-    client: httpx.AsyncClient, http: LlamaHttp, found: _Findings, end: float, tell: Callable[[str], None]
+    model: Completer, http: LlamaHttp, found: _Findings, end: float, tell: Callable[[str], None]
 ) -> None:
     try:
         tell("waiting for quiet")
         await _quiet(http, found, (end - monotonic()) * QUIET_SHARE)
         tell("warming up")
-        text = await _tokens(client)
-        found.warm = await _complete(client, text, 0, *WARM_UP)
+        text = await model.text(PREFILL_TOKENS)
+        found.warm = await model.complete(text, 0, *WARM_UP)
         sizes = _sizes(found.warm, end - monotonic(), found.room)
         if sizes is None:
             found.fall_back("")
@@ -157,9 +119,9 @@ async def _check(
         for number in range(1, ROUNDS + 1):
             began = monotonic()
             tell(f"prefill {number}/{ROUNDS}")
-            found.prefill.append(await _complete(client, text, 2 * number - 1, prefill, 1))
+            found.prefill.append(await model.complete(text, 2 * number - 1, prefill, 1))
             tell(f"decode {number}/{ROUNDS}")
-            found.decode.append(await _complete(client, text, 2 * number, DECODE_PROMPT, decode))
+            found.decode.append(await model.complete(text, 2 * number, DECODE_PROMPT, decode))
             await _look(http, found)
             if monotonic() + (monotonic() - began) * 1.2 > end:  # another would not fit
                 return
@@ -176,36 +138,6 @@ def _sizes(warm: Timings, seconds: float, room: int) -> tuple[int, int] | None:
     prefill = size(PREFILL_TOKENS, warm.prompt_per_second)
     decode = size(DECODE_TOKENS, warm.predicted_per_second)
     return (prefill, decode) if prefill >= LEAST[0] and decode >= LEAST[1] else None
-
-
-async def _tokens(client: httpx.AsyncClient) -> list[int]:
-    """The fixed text in the model's own tokens, the first of them its opening."""
-    # cubic steps: no four words in a row come twice, which an n-gram draft would live on
-    words = _TEXT.split()
-    steps = ((step**3 + 5 * step * (step // len(words))) % len(words) for step in range(2 * PREFILL_TOKENS))
-    text = " ".join(words[step] for step in steps)
-    reply = await _post(client, "/tokenize", {"content": text, "add_special": True})
-    tokens = _decoded(reply, _Tokens).tokens
-    if len(tokens) < PREFILL_TOKENS:
-        raise HttpProblem(HttpKind.FAILED, "it makes no tokens of a plain text")
-    return tokens
-
-
-async def _complete(
-    client: httpx.AsyncClient, text: list[int], run: int, prompt: int, answer: int
-) -> Timings:
-    """One request, greedy, of so many tokens; ``run`` decides where in the text its prompt begins."""
-    at = 1 + 61 * run  # the opening stays at the head
-    turned = [text[0], *text[at:], *text[1:at]]
-    body = {
-        "prompt": turned[:prompt],
-        "n_predict": answer,
-        "temperature": 0,
-        "ignore_eos": True,
-        "cache_prompt": False,
-        "stream": False,
-    }
-    return _decoded(await _post(client, "/completion", body), _Reply).timings
 
 
 async def _quiet(http: LlamaHttp, found: _Findings, seconds: float) -> None:
@@ -237,45 +169,6 @@ async def _watch(memory: Callable[[], int | None], found: _Findings) -> None:
         await asyncio.sleep(MEMORY_SECONDS)
 
 
-@asynccontextmanager
-async def _client(url: str, api_key: str | None) -> AsyncGenerator[httpx.AsyncClient, None]:
-    """Raises HttpProblem where a request fails before it is answered."""
-    import httpx
-
-    unix = url.startswith("unix:")
-    transport = httpx.AsyncHTTPTransport(
-        uds=url.removeprefix("unix:") if unix else None,
-        verify=url.startswith("https:") and not _loopback(url),
-        trust_env=False,
-    )
-    try:
-        async with httpx.AsyncClient(
-            transport=transport,
-            base_url="http://localhost" if unix else url,
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=None,  # the check's own limit ends it
-            trust_env=False,
-        ) as client:
-            yield client
-    except (httpx.ConnectError, httpx.ConnectTimeout):
-        raise HttpProblem(HttpKind.REFUSED, "no connection") from None
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # its text may quote our headers
-        raise HttpProblem(HttpKind.FAILED, f"broken HTTP ({type(error).__name__})") from None
-
-
-async def _post(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> bytes:
-    """The body of its answer. Raises HttpProblem and httpx's own."""
-    said = bytearray()
-    async with client.stream("POST", path, json=body) as answer:
-        async for part in answer.aiter_bytes():
-            said += part
-            if len(said) > BODY:
-                raise HttpProblem(HttpKind.FAILED, f"an answer of more than {BODY >> 20} MiB")
-    if answer.status_code != 200:
-        raise refusal(answer.status_code, bytes(said))
-    return bytes(said)
-
-
 def _rates(values: Iterable[float | None]) -> list[float]:
     """Those that are measurements."""
     return [value for value in values if value is not None and math.isfinite(value) and value > 0]
@@ -283,19 +176,3 @@ def _rates(values: Iterable[float | None]) -> list[float]:
 
 def _spread(values: list[float]) -> float | None:
     return (max(values) - min(values)) / 2 if len(values) > 1 else None
-
-
-def _loopback(url: str) -> bool:
-    """Whose certificate proves nothing."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _decoded(body: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise HttpProblem(HttpKind.FAILED, "not llama-server's JSON") from None

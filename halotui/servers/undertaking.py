@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from halotui import private
 from halotui.actions import ActionError, Progress
 from halotui.safe import clean
 
@@ -42,7 +43,7 @@ class Undertaking:
         Raises ActionError.
         """
         try:
-            errors.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private.folder(errors.parent)
             complaints = os.open(errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 start = os.fstat(complaints).st_size

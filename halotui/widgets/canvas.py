@@ -17,10 +17,10 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from halotui.keymap import KEYS
+from halotui.keymap import KEYS, PLAYER, Key
 from halotui.widgets.layout import Place
 from halotui.widgets.painter import Painter
-from halotui.widgets.rows import KEY, Ref, Row, fill, width_of
+from halotui.widgets.rows import KEY, TIME, Ref, Row, fill, width_of
 
 
 class Hit(NamedTuple):
@@ -36,6 +36,12 @@ class Hit(NamedTuple):
 Layout = Callable[[int, int], list[tuple[Place, list[Row]]]]
 
 
+def first(key: Key) -> bool:
+    """Whether the canvas takes the key before the app: tab is the screen's own, and a recording's keys mean
+    something else in the cockpit."""
+    return key.needs == PLAYER or key.verb == "panel"
+
+
 class Canvas(Widget, can_focus=True):
     """Rows drawn by ``layout``; ``cursor`` is the field that the user looks at."""
 
@@ -44,7 +50,7 @@ class Canvas(Widget, can_focus=True):
     BINDINGS: ClassVar = [
         Binding(key.keys, f"app.{key.action}", key.name, id=key.id, tooltip=key.tooltip, show=False)
         for key in KEYS
-        if key.action.startswith("panel")
+        if first(key)
     ]
 
     class Picked(Message):
@@ -56,6 +62,13 @@ class Canvas(Widget, can_focus=True):
         def __init__(self, key: str) -> None:
             super().__init__()
             self.key = key
+
+    class Sought(Message):
+        """The bar of a recording was clicked."""
+
+        def __init__(self, cell: int) -> None:
+            super().__init__()
+            self.cell = cell
 
     def __init__(self, layout: Layout, styles: dict[str, Style]) -> None:
         super().__init__()
@@ -167,12 +180,15 @@ class Canvas(Widget, can_focus=True):
         if hit.ref.field == KEY:
             self.post_message(self.Pressed(hit.ref.subject))
             return
+        if hit.ref.field == TIME:
+            self.post_message(self.Sought(int(hit.ref.subject) + event.x - hit.x))
+            return
         if hit.ref == self.cursor:
             self.post_message(self.Picked())
         self.point(hit.ref)
 
     def _fields(self) -> list[Hit]:
-        return [hit for hit in self.hits() if hit.ref.field != KEY]
+        return [hit for hit in self.hits() if hit.ref.field not in (KEY, TIME)]
 
     def _here(self) -> Hit | None:
         return next((hit for hit in self.hits() if hit.ref == self.cursor), None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from halotui.keymap import usable
+from collections.abc import Collection
+
 from halotui.widgets.rows import KEY, Ref, Row, Run, fill, spread, width_of
 from halotui.widgets.view import View
 
@@ -15,11 +16,20 @@ _SHOWN = (
     ("swap", "b", "swap"),
     ("undo", "u", "undo"),
     ("stop", "x", "stop"),
+    ("play", "space", "play"),
+    ("back", ",", "-10 s"),
+    ("forward", ".", "+10 s"),
+    ("next-event", "n", "next"),
+    ("go-to", "g", "go to"),
+    ("play-faster", "+", "faster"),
     ("palette", "^p", "all"),
+    ("peak", "P", "peak"),
+    ("mark", "m", "mark"),
     ("freeze", "space", "freeze"),
     ("filter", "/", "filter"),
     ("theme", "t", "theme"),
     ("sources", "3", "sources"),
+    ("history", "4", "history"),
     ("copy", "y", "copy"),
     ("write", "w", "write"),
     ("next-server", "]", "server"),
@@ -27,10 +37,9 @@ _SHOWN = (
 
 
 def rows(
-    view: View, width: int, height: int, *, acting: bool = False, note: str = "", loud: bool = False
+    view: View, width: int, height: int, *, ids: Collection[str] = (), note: str = "", loud: bool = False
 ) -> list[Row]:
-    """One row. ``acting``: servers may be changed; ``note``: a click on it does what ``r`` does."""
-    ids = {key.id for key in usable(acting)}
+    """One row. ``ids``: of the keys that are there; ``note``: a click on it does what ``r`` does."""
     right = [Run(f" {note} ", "headtrouble" if loud else "headlife", Ref(KEY, "relaunch"))] if note else []
     runs: list[Run] = []
     room = width - sum(width_of(run.text) for run in right)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from halotui import format
 from halotui.model import Server, ServerState
 from halotui.widgets.rows import Ref, Row, Run, fit, spread, width_of
@@ -18,6 +20,7 @@ def rows(view: View, width: int, height: int) -> list[Row]:
     if frame is None:
         return [spread([*left, Run(" starting…", "headdim")], (), width, "head")]
     left.append(Run(f" {frame.host} ", "headdim"))
+    clock = [Run(f" {_clock(frame.time, width)} ", "headvalue")] if view.clock else []
     if server is None:
         source = view.sources.get("processes")
         why = (
@@ -25,7 +28,7 @@ def rows(view: View, width: int, height: int) -> list[Row]:
             if source is not None and source.reason
             else "no llama-server found; start one, or give --url"
         )
-        return [spread([*left, Run(f" {why}", "headdim")], (), width, "head")]
+        return [spread([*left, Run(f" {why}", "headdim")], clock, width, "head")]
     state = (
         "headtrouble"
         if server.state in _BAD
@@ -54,6 +57,7 @@ def rows(view: View, width: int, height: int) -> list[Row]:
         right.append(Run(f"[{view.server_index + 1}/{len(frame.servers)}] ", "headdim"))
     if view.frozen:
         right.append(Run(" FROZEN ", "headtrouble"))
+    right += clock
     room = width - sum(width_of(run.text) for run in (*left, *right))
     for key, text, style in facts:  # what does not fit stays out whole
         room -= width_of(text) + 2
@@ -61,6 +65,10 @@ def rows(view: View, width: int, height: int) -> list[Row]:
             break
         left.append(Run(f" {text} ", style, Ref(f"server.{key}", server.url)))
     return [spread(left, right, width, "head")]
+
+
+def _clock(moment: float, width: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S" if width >= 80 else "%H:%M:%S", time.localtime(moment))
 
 
 def _draft(server: Server) -> list[tuple[str, str, str]]:

@@ -31,7 +31,7 @@ def rows(view: View, width: int, height: int) -> list[Row]:
     if not lines:
         why = "no log followed: start the server with --log-file, or give --log"
         if source is not None:
-            why = source.reason or "nothing yet"
+            why = source.reason or ("no lines of that time" if view.clock else "nothing yet")
         if view.filter:
             why = f"no line matches '{view.filter}'"
         lines_out = [fill((Run(f" {why}", "dim"),), width)]

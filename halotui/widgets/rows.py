@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-FINDING, KEY = "finding", "key"  # what a Ref may name besides a field
+FINDING, KEY, TIME = "finding", "key", "time"  # what a Ref may name besides a field
 
 
 class Ref(NamedTuple):
     """What a run shows: the field's id in ``fields``, a finding or a key; and of whom, or which."""
 
     field: str
-    subject: str  # GPU id, server URL, ``URL#slot``, "memory"; a finding's or a key's id
+    subject: str  # GPU id, server URL, ``URL#slot``, "memory"; a finding's or a key's id; a bar's cell
 
 
 class Run(NamedTuple):
@@ -29,7 +29,8 @@ Row = tuple[Run, ...]
 
 # What the panels draw with, a cell each: the common case, told ten times faster than by a table of widths.
 _SINGLE = re.compile(
-    "[ -~\u2013\u2026\u2264\u00b0\u00b7\u00d7\u2500\u2501\u2588\u2591-\u2593\u25b2\u2716\u2800-\u28ff]*\\Z"
+    "[ -~\u00b0\u00b7\u00d7\u0394\u2013\u2016\u2026\u2264\u2500\u2501\u2503\u2588\u2591-\u2593"
+    "\u25a0\u25b2\u25b6\u25cf\u2716\u271a\u2800-\u28ff]*\\Z"
 )
 
 

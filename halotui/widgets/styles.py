@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.style import Style
+from textual.theme import Theme as TextualTheme
 
 from halotui.themes import Theme
 
@@ -42,3 +43,22 @@ def styles(theme: Theme, color: bool = True) -> dict[str, Style]:
         name: Style(color=getattr(colors, front), bgcolor=getattr(colors, back), bold=bold)
         for name, (front, back, bold, _) in _TABLE.items()
     }
+
+
+def textual_theme(theme: Theme) -> TextualTheme:
+    """What pop-ups and toasts need of a theme."""
+    colors = theme.colors
+    return TextualTheme(
+        name=theme.name,
+        dark=theme.dark,
+        primary=colors.life,
+        secondary=colors.ram,
+        accent=colors.life,
+        warning=colors.warning,
+        error=colors.trouble,
+        success=colors.life,
+        foreground=colors.text,
+        background=colors.background,
+        surface=colors.surface,
+        panel=colors.surface,
+    )

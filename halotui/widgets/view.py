@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halotui import fields, format
@@ -32,7 +32,8 @@ MARK_STYLES = {Severity.CRITICAL: "trouble", Severity.WARNING: "warning", Severi
 class View:
     """Built once; ``take`` brings it to the next frame."""
 
-    label: str = ""  # DEMO, or nothing
+    label: str = ""  # DEMO, REPLAY, or nothing
+    clock: bool = False  # whether the frame's time is shown: it is not now
     frame: Frame | None = None
     history: History = field(default_factory=History)
     server: Server | None = None
@@ -63,6 +64,14 @@ class View:
             if server.log:
                 self.logs.setdefault(server.url, deque(maxlen=LOG_LINES)).extend(server.log)
         self.choose(self.server_index)
+
+    def anew(self, history: History, logs: Mapping[str, Sequence[LogLine]]) -> None:
+        """Another stretch of time: nothing that was drawn goes on. ``logs``: what was said until then."""
+        self.history = history
+        self.gpu_before = self.frame = None
+        self.scroll = 0
+        self.logs = {url: deque(lines, maxlen=LOG_LINES) for url, lines in logs.items()}
+        self.charts.clear()
 
     def choose(self, index: int) -> None:
         """Look at the ``index``-th server, counted round."""

@@ -73,8 +73,8 @@ async def test_a_slow_model_is_given_less(start_server: Callable[..., Any], tmp_
     model = write_preset(tmp_path / "slow.gguf", SLOW)
     with start_server("-m", model, "-np", "1", "-c", "2048") as server:
         began = time.monotonic()
-        speed = await measure(server.url, None, nothing, seconds=2.0)
-        assert time.monotonic() - began < 2.5
+        speed = await measure(server.url, None, nothing, seconds=0.5)
+        assert time.monotonic() - began < 1.0
         assert speed.note.startswith(("a short check", "too slow for more than the warm-up"))
         assert speed.prompt_tokens_per_second and speed.generation_tokens_per_second
         await at_rest(server)  # what did not end in time was dropped

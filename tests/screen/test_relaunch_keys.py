@@ -19,7 +19,7 @@ from builders import URL, frame, server
 from halotui.actions import ActionError, Ask, Kind, Progress, Step
 from halotui.app import HalotuiApp
 from halotui.history import History
-from halotui.keymap import KEYS, usable
+from halotui.keymap import DESK, KEYS, usable
 from halotui.model import Finding, Frame, ServerState, Severity
 from halotui.screens.checklist import Checklist
 from halotui.screens.cut_off import CutOff
@@ -541,7 +541,7 @@ async def test_read_only_shows_none_of_it(cockpit: Open) -> None:
         foot = hand.app.canvas.text().splitlines()[-1]
         assert "relaunch" not in foot and "stop" not in foot
         names = {command.title for command in hand.app.get_system_commands(hand.app.screen)}
-        assert not names & {key.name for key in KEYS if key.acts} and "Freeze" in names
+        assert not names & {key.name for key in KEYS if key.needs == DESK} and "Freeze" in names
         await hand.press("question_mark")
         assert "Stop the server" not in hand.text
         await hand.press("escape", "e", "r")
@@ -554,10 +554,10 @@ async def test_else_all_of_it_is_shown(cockpit: Open) -> None:
         for word in ("relaunch", "swap", "undo", "stop", "quit", "help"):
             assert word in foot
         names = {command.title for command in hand.app.get_system_commands(hand.app.screen)}
-        assert {key.name for key in KEYS if key.acts} <= names
+        assert {key.name for key in KEYS if key.needs == DESK} <= names
         await hand.press("question_mark")
         await hand.read("Stop the server, or start it again.")
-    assert len(usable(True)) - len(usable(False)) == 5
+    assert len(usable({DESK})) - len(usable(())) == 5
 
 
 async def test_keys_are_remapped(cockpit: Open) -> None:
@@ -648,7 +648,7 @@ async def _in_sight(hand: Hand, size: tuple[int, int]) -> None:
 
 def test_the_flow_has_every_key() -> None:
     for key in KEYS:
-        if key.acts:
+        if key.needs == DESK:
             name = key.action.removeprefix("act('").removesuffix("')")
             assert callable(getattr(Relaunch, name)) and key.id == name
 

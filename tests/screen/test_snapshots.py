@@ -121,7 +121,7 @@ def test_screen(name: str, snap_compare: Callable[..., bool], monkeypatch: pytes
         await scene.close()
 
     if not snap_compare(app, terminal_size=(case.width, case.height), run_before=wait):
-        pytest.fail(_difference(KEPT / f"test_screen[{name}].svg", drawn), pytrace=False)
+        pytest.fail(difference(KEPT / f"test_screen[{name}].svg", drawn), pytrace=False)
 
 
 async def test_the_pictures_of_the_readme_need_no_font_for_charts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ async def test_the_pictures_of_the_readme_need_no_font_for_charts(monkeypatch: p
     assert "M" in drawn and "h0" in drawn  # dots
 
 
-def _difference(kept: Path, drawn: str) -> str:
+def difference(kept: Path, drawn: str) -> str:
     """Both screens as text, line against line."""
     if not kept.exists():
         return f"no picture is kept: pytest tests/screen --snapshot-update\n{_text(drawn)}"

@@ -1,0 +1,1 @@
+"""Benchmarks: commands around which is captured, suites of them, their tables and comparisons."""

@@ -1,0 +1,121 @@
+"""What each process holds on the GPU, from the fdinfo of its DRM files.
+
+The driver takes locks to answer, and a GPU in reset keeps them: this has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+
+from halotui.capture.notes import Notes
+from halotui.capture.probe import NAN, once
+from halotui.capture.source import Column
+from halotui.capture.tree import Member, Tree
+
+RELIST_SECONDS = 2.0  # to look through all descriptors of a process costs more than to read the known ones
+_UNITS = {b"KiB": 1024, b"MiB": 1 << 20, b"GiB": 1 << 30}
+Client = tuple[bytes, bytes]  # drm-pdev, drm-client-id: one client may have many descriptors
+Held = tuple[int, int]  # bytes of GTT and of VRAM
+
+
+class Clients:
+    """GTT and VRAM of all processes of a tree, each client once."""
+
+    columns: tuple[Column, ...] = (("process.gtt_bytes", ""), ("process.vram_bytes", ""))
+
+    def __init__(self, tree: Tree, notes: Notes) -> None:
+        self._tree = tree
+        self._notes = notes
+        self._files: dict[int, tuple[Member, float, list[str]]] = {}
+        self._seen = False  # a client, ever
+
+    def read(self, now: float) -> Sequence[float]:
+        members = list(self._tree.members.values())
+        self._files = {member.pid: self._list(member, now) for member in members}
+        every: dict[Client, Held] = {}
+        hidden = False
+        for member in members:
+            try:
+                held = self._held(member)
+            except PermissionError:
+                if _dead(member):
+                    continue
+                hidden = True
+                self._notes.say(
+                    f"GPU memory of {member.name} ({member.pid}): only its own user and root may see it"
+                )
+                continue
+            if held:
+                every |= held
+                self._seen = True
+                gtt, vram = _sum(held.values())
+                member.gtt = max(gtt, member.gtt or 0)
+                member.vram = max(vram, member.vram or 0)
+        if hidden or not self._seen:  # part of a sum is no sum
+            return (NAN, NAN)
+        return _sum(every.values())
+
+    def _list(self, member: Member, now: float) -> tuple[Member, float, list[str]]:
+        known = self._files.get(member.pid)
+        if known is not None and known[0] is member and now < known[1]:
+            return known
+        at, files = f"{member.at}/fd", []
+        with suppress(OSError):
+            for name in os.listdir(at):  # noqa: PTH208 - many, and a Path costs ten times this
+                with suppress(OSError):
+                    if "/dri/" in os.readlink(f"{at}/{name}"):  # noqa: PTH115
+                        files.append(name)
+        return (member, now + RELIST_SECONDS, files)
+
+    def _held(self, member: Member) -> dict[Client, Held]:
+        """Raises PermissionError where its files are not ours to see."""
+        _, _, names = self._files[member.pid]
+        if not names and not os.access(f"{member.at}/fd", os.R_OK | os.X_OK):
+            if os.path.exists(member.at):  # noqa: PTH110
+                raise PermissionError
+            return {}
+        held = {}
+        for name in names:
+            with suppress(FileNotFoundError, ProcessLookupError):
+                told = client(once(f"{member.at}/fdinfo/{name}"))
+                if told is not None:
+                    who, sizes = told
+                    held[who if who[1] else (b"", f"{member.pid}/{name}".encode())] = sizes
+        return held
+
+
+def _dead(member: Member) -> bool:
+    """And perhaps not yet buried: then its files are nobody's to see."""
+    try:
+        return once(f"{member.at}/statm").startswith(b"0 ")
+    except OSError:
+        return True
+
+
+def client(data: bytes) -> tuple[Client, Held] | None:
+    """One fdinfo: who, and how many bytes of GTT and VRAM are resident. None: not one of amdgpu."""
+    told: dict[bytes, bytes] = {}
+    for line in data.splitlines():
+        if line.startswith(b"drm-"):
+            key, _, value = line.partition(b":")
+            told[key.strip()] = value.strip()
+    if told.get(b"drm-driver", b"amdgpu") != b"amdgpu":
+        return None
+    gtt, vram = (_resident(told, pool) for pool in (b"gtt", b"vram"))
+    if gtt is None and vram is None:
+        return None
+    return (told.get(b"drm-pdev", b""), told.get(b"drm-client-id", b"")), (gtt or 0, vram or 0)
+
+
+def _resident(told: dict[bytes, bytes], pool: bytes) -> int | None:
+    value = told.get(b"drm-resident-" + pool) or told.get(b"drm-memory-" + pool)
+    if value is None:
+        return None
+    number, _, unit = value.partition(b" ")
+    return int(number) * _UNITS.get(unit.strip(), 1) if number.isdigit() else None
+
+
+def _sum(held: Collection[Held]) -> Held:
+    return sum(gtt for gtt, _ in held), sum(vram for _, vram in held)
