@@ -37,6 +37,8 @@ lint: $(VENV)/.dev
 # Wants btop beside it: apt install btop
 bench: $(VENV)/.dev
 	$(BIN)/python bench/cost.py $(ARGS)
+	$(BIN)/python bench/capture.py $(ARGS)
+	$(BIN)/python bench/recorder.py
 
 # Wants rsvg-convert and fonts for the PNGs: apt install librsvg2-bin fonts-firacode fonts-dejavu-core
 screenshots: $(VENV)/.dev

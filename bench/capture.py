@@ -32,7 +32,7 @@ import sysfs_tree  # noqa: E402
 from halotui.capture.capture import Capture  # noqa: E402
 from halotui.demo.tree import scratch  # noqa: E402
 from halotui.hosts.local import LocalHost  # noqa: E402
-from halotui.runs import Kind, Mark, Run, Samples, Sink  # noqa: E402
+from halotui.runs import Kind, Mark, Run, Samples, Sink, Summary  # noqa: E402
 from halotui.store import open_store  # noqa: E402
 
 HERTZ = 20.0
@@ -53,7 +53,7 @@ class Plan:
     windows: int = 5
     window_seconds: float = 4.0  # five: 20 s for each row
     spikes: int = 100
-    pairs: int = 30
+    pairs: int = 20
     pair_seconds: float = 0.6
 
 
@@ -176,45 +176,37 @@ def costs(plan: Plan) -> list[tuple[str, ...]]:
                 "… and a process": (True, None),
                 "… and kept in the store": (True, store.sink(id_)),
             }
-            for name, (processes, sink) in variants.items():
-                say(f"cost: {name}")
-                capture = Capture(
-                    host, hertz=HERTZ, sink=sink, pids=(lambda: (idle.pid,)) if processes else None
-                )
-                capture.start()
-                time.sleep(1)
-                shares = []
-                for _ in range(plan.windows):
+            shares: dict[str, list[float]] = {name: [] for name in variants}
+            ends: dict[str, list[Summary]] = {name: [] for name in variants}
+            for window in range(plan.windows):  # in turn, so that what else the machine does falls on all
+                say(f"cost: window {window + 1} of {plan.windows}")
+                for name, (processes, sink) in variants.items():
+                    pids = (lambda: (idle.pid,)) if processes else None
+                    capture = Capture(host, hertz=HERTZ, sink=sink, pids=pids)
+                    capture.start()
+                    time.sleep(0.5)
                     cpu, began = time.process_time(), time.monotonic()
                     time.sleep(plan.window_seconds)
-                    shares.append((time.process_time() - cpu) / (time.monotonic() - began))
-                summary = capture.stop()
-                middle = statistics.median(shares)
-                rows.append(
-                    (
-                        name,
-                        f"{100 * middle:.2f}",
-                        f"{100 * min(shares):.2f}–{100 * max(shares):.2f}",
-                        f"{1e6 * middle / HERTZ:.0f}",
-                        f"{summary.late} of {summary.samples}",
-                        f"{1000 * (summary.longest_gap_seconds or 0):.0f}",
-                    )
-                )
+                    shares[name].append((time.process_time() - cpu) / (time.monotonic() - began))
+                    ends[name].append(capture.stop())
+                shares.setdefault("(a thread that only wakes)", []).append(floor(plan.window_seconds))
         store.close()
-    say("cost: a thread that only wakes")
-    shares = [floor(plan.window_seconds) for _ in range(plan.windows)]
-    low, middle, high = (100 * pick(shares) for pick in (min, statistics.median, max))
-    return [
-        *rows,
-        (
-            "(a thread that only wakes)",
-            f"{middle:.2f}",
-            f"{low:.2f}–{high:.2f}",
-            f"{1e4 * middle / HERTZ:.0f}",
-            "",
-            "",
-        ),
-    ]
+    for name, values in shares.items():
+        low, middle, high = (100 * pick(values) for pick in (min, statistics.median, max))
+        late = sum(end.late for end in ends.get(name, ()))
+        taken = sum(end.samples for end in ends.get(name, ()))
+        gap = max((end.longest_gap_seconds or 0 for end in ends.get(name, ())), default=0)
+        rows.append(
+            (
+                name,
+                f"{middle:.2f}",
+                f"{low:.2f}–{high:.2f}",
+                f"{1e4 * middle / HERTZ:.0f}",
+                f"{late} of {taken}" if taken else "",
+                f"{1000 * gap:.0f}" if taken else "",
+            )
+        )
+    return rows
 
 
 def caught(points: Sequence[tuple[float, float]], spikes: Sequence[Sequence[float]], height: int) -> int:

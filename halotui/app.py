@@ -98,9 +98,10 @@ class HalotuiApp(App[int]):
         self._view_name = "cockpit"
         self.view = View(label=label)
         self.canvas = Canvas(self._layout, styles(self._themes[self._theme_name], self._color))
+        self._mapped = dict(keys or {})
         self._settle_keys()
-        if keys:
-            self.set_keymap(dict(keys))
+        if self._mapped:
+            self.set_keymap(self._mapped)
 
     def compose(self) -> ComposeResult:
         yield self.canvas
@@ -213,7 +214,7 @@ class HalotuiApp(App[int]):
 
     def _footer(self, view: View, width: int, height: int) -> list[Row]:
         note, loud = self._note
-        return footer.rows(view, width, height, ids=self._ids, note=note, loud=loud)
+        return footer.rows(view, width, height, keys=self._shown, note=note, loud=loud)
 
     def strip(self, rows: Strip | None) -> None:
         """The line above the foot; None: there is none."""
@@ -238,7 +239,8 @@ class HalotuiApp(App[int]):
             LIVE: self._replay is None,
         }
         self._able = frozenset(name for name, what in there.items() if what)
-        self._ids = frozenset(key.id for key in usable(self._able))
+        self._keys = usable(self._able, self._mapped)
+        self._shown = {key.id: key.shown for key in self._keys}
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Not what needs something that is not there: space plays, or freezes."""
@@ -247,7 +249,7 @@ class HalotuiApp(App[int]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every key stands in the palette too."""
-        for key in (key for key in usable(self._able) if key.id != "palette"):
+        for key in (key for key in self._keys if key.id != "palette"):
             yield SystemCommand(key.name, f"{key.tooltip} ({key.shown})", self._runner(key.action))
 
     def _runner(self, action: str) -> Callable[[], Awaitable[None]]:
@@ -262,7 +264,7 @@ class HalotuiApp(App[int]):
         from halotui.screens.explain import Explain
         from halotui.screens.help import help_text
 
-        self.push_screen(Explain(help_text(self._able)))
+        self.push_screen(Explain(help_text(self._keys)))
 
     def action_explain(self) -> None:
         from halotui.screens.explain import Explain, explain, finding_text
@@ -342,6 +344,10 @@ class HalotuiApp(App[int]):
 
     def frame(self) -> Frame | None:
         return self.view.frame
+
+    def key(self, id_: str) -> str:
+        """What to press, in words."""
+        return self._shown.get(id_, "")
 
     def server(self) -> Server | None:
         """The one that is looked at."""

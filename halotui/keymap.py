@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
+from unicodedata import lookup
 
 # What a key may need, and is gone from sight without:
 DESK = "desk"  # servers may be changed
@@ -109,7 +110,7 @@ KEYS: tuple[Key, ...] = (
         "comma",
         "replay('seek', -10)",
         "Back 10 s",
-        "Back or forward 10 s; < > a minute.",
+        "Back or forward 10 s.",
         ",",
         PLAYER,
     ),
@@ -118,7 +119,7 @@ KEYS: tuple[Key, ...] = (
         "full_stop",
         "replay('seek', 10)",
         "Forward 10 s",
-        "Back or forward 10 s; < > a minute.",
+        "Back or forward 10 s.",
         ".",
         PLAYER,
     ),
@@ -127,7 +128,7 @@ KEYS: tuple[Key, ...] = (
         "less_than_sign",
         "replay('seek', -60)",
         "Back 1 min",
-        "Back or forward 10 s; < > a minute.",
+        "Back or forward a minute.",
         "<",
         PLAYER,
     ),
@@ -136,7 +137,7 @@ KEYS: tuple[Key, ...] = (
         "greater_than_sign",
         "replay('seek', 60)",
         "Forward 1 min",
-        "Back or forward 10 s; < > a minute.",
+        "Back or forward a minute.",
         ">",
         PLAYER,
     ),
@@ -206,9 +207,32 @@ KEYS: tuple[Key, ...] = (
 )
 
 
-def usable(able: Collection[str]) -> tuple[Key, ...]:
-    """The keys, without those that need what is not there."""
-    return tuple(key for key in KEYS if not key.needs or key.needs in able)
+_SIGNS = {"plus": "+", "minus": "-", "escape": "esc", "pageup": "pgup", "pagedown": "pgdn"}
+_SIGNS |= {"left": "←", "down": "↓", "up": "↑", "right": "→"}
+
+
+def usable(able: Collection[str], mapped: Mapping[str, str] | None = None) -> tuple[Key, ...]:
+    """The keys, without those that need what is not there; ``mapped``: what the config makes of them, by id."""
+    there = (key for key in KEYS if not key.needs or key.needs in able)
+    others = mapped or {}
+    return tuple(
+        key._replace(keys=others[key.id], shown=signs(others[key.id])) if key.id in others else key
+        for key in there
+    )
+
+
+def signs(keys: str) -> str:
+    """Textual's names as they stand on a keyboard: ``"question_mark,f1"`` is ``? f1``."""
+    return " ".join(_sign(name.strip()) for name in keys.split(","))
+
+
+def _sign(name: str) -> str:
+    if len(name) == 1 or name in _SIGNS:
+        return _SIGNS.get(name, name)
+    try:
+        return lookup(name.replace("_", " "))
+    except KeyError:
+        return name
 
 
 IDS = frozenset(key.id for key in KEYS)

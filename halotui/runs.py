@@ -85,8 +85,8 @@ class Summary(Struct, frozen=True, kw_only=True, omit_defaults=True):
     began_time: float  # Unix seconds
     seconds: float
     samples: int  # taken
-    late: int = 0  # samples that came more than half an interval late, or not at all
-    longest_gap_seconds: float | None = None  # between two samples
+    late: int = 0  # samples more than half an interval late, or missing, of the pool that was watched worst
+    longest_gap_seconds: float | None = None  # between two samples of that pool
     tracks: tuple[Track, ...] = ()
     processes: tuple[ProcessPeak, ...] = ()
     energy_joules: float | None = None  # of the whole package, ∫ socket power dt
@@ -105,7 +105,7 @@ class Summary(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Samples(Struct, frozen=True, kw_only=True):
     """Some samples, column by column: about a second of them. A value that is not known is NaN."""
 
-    columns: tuple[tuple[str, str], ...]  # field id, subject
+    columns: tuple[tuple[str, str], ...]  # field id, subject; there may be more of them later in a run
     seconds: tuple[float, ...]  # of each sample, since the capture began
     values: tuple[tuple[float, ...], ...]  # one tuple per column, as long as ``seconds``
 

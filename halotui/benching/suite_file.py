@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from halotui import strict
+from halotui import strict, times
 from halotui.actions import ActionError, Value
 from halotui.benching.workloads import WORKLOADS
 from halotui.servers.profile import OWN_KEYS, meant
@@ -25,8 +25,6 @@ NAME = re.compile(r"\w[\w.+-]*")  # it names directories too
 ORDERS = ("shuffled", "as written")
 MOST_TOKENS = 10_000_000
 LONGEST = 7 * 86400.0
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SPAN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd]?)", re.ASCII)
 _PAIR = re.compile(r"[1-9]\d*,[1-9]\d*", re.ASCII)
 _ODD = re.compile(r"[^\w.+-]+")
 
@@ -149,11 +147,10 @@ def many(value: Any) -> tuple[Any, ...]:
 
 
 def seconds(said: str | float) -> float:
-    """``60``, ``90s``, ``5m``, ``1h``. Raises ValueError."""
-    found = _SPAN.fullmatch(str(said).strip())
-    value = float(found[1]) * _UNITS[found[2]] if found else 0.0
-    if not 0 < value <= LONGEST:
-        raise ValueError(f"'{said}' is no length of time like 90s, 5m or 1h")
+    """``60``, ``90s``, ``5m``, ``1h``: a week at most. Raises ValueError."""
+    value = times.seconds(str(said))
+    if value > LONGEST:
+        raise ValueError(f"'{said}' is more than a week")
     return value
 
 

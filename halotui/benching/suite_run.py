@@ -64,7 +64,7 @@ class Course:
                 if run is not None:
                     self.runs[item.key] = run
                     bar.finished(item, run)
-                if stopped:
+                if run is None or stopped:
                     self.interrupted = True
                     return
                 hangs = hangs + 1 if run.status is Status.HUNG else 0

@@ -20,7 +20,7 @@ import msgspec
 from halotui.exits import UsageError
 from halotui.fields import BY_ID
 from halotui.format import DASH
-from halotui.runs import Result, Run, Status, Summary, Track
+from halotui.runs import Kind, Result, Run, Status, Summary, Track
 from halotui.safe import clean
 
 MIB = 1024 * 1024
@@ -191,7 +191,7 @@ def published(runs: Sequence[Run]) -> Table:
     whose display alone takes more), and it does not count what else is on the box. It is system memory
     where there is no GPU, and of a run on the CPU.
     """
-    columns = [_Column(group, _plain(runs, group)) for group in _groups(runs)]
+    columns = [_Column(group, _plain(runs, group), _timed(runs, group)) for group in _groups(runs)]
     rows: dict[str, _Row] = {}
     for run in runs:
         at = _column_of(run, columns)
@@ -202,12 +202,18 @@ def published(runs: Sequence[Run]) -> Table:
             if at is None:
                 continue
             for result in results:
-                if result.tokens_per_second is not None:
-                    row.speeds[at].setdefault(result.test, []).append(result.tokens_per_second)
+                figure = result.seconds if run.kind is Kind.SERVER else result.tokens_per_second
+                if figure is not None:
+                    row.figures[at].setdefault(result.test, []).append(figure)
             row.memory[at].append("as above" if number else max_mem(run, columns[at].plain))
+    untold = [_untold(row, columns) for row in rows.values()]
+    last = ("result",) if any(untold) else ()
     return Table(
-        ("Run", *(cell for column in columns for cell in column.head)) if columns else ("Run", "result"),
-        [(label, *_cells(row, columns)) for label, row in rows.items()],
+        ("Run", *(cell for column in columns for cell in column.head), *last),
+        [
+            (label, *_cells(row, columns), *((word or DASH,) if last else ()))
+            for (label, row), word in zip(rows.items(), untold, strict=True)
+        ],
     )
 
 
@@ -235,6 +241,7 @@ class _Column(NamedTuple):
 
     tests: tuple[str, ...]
     plain: bool  # no run of it was on a GPU: its head says so
+    timed: bool  # workloads, whose figures are seconds
 
     @property
     def head(self) -> tuple[str, ...]:
@@ -244,7 +251,7 @@ class _Column(NamedTuple):
 class _Row(NamedTuple):
     """All that one label has, column by column."""
 
-    speeds: list[dict[str, list[float]]]  # by test
+    figures: list[dict[str, list[float]]]  # by test: tokens/s, or seconds
     memory: list[list[str]]
     words: dict[int | None, str]  # how a run ended that did not end well; None: before its first result
 
@@ -254,6 +261,10 @@ def _plain(runs: Sequence[Run], group: tuple[str, ...]) -> bool:
         run for run in runs if run.summary is not None and run.results and set(_tests(run)) <= set(group)
     ]
     return bool(of_group) and not any(_on_gpu(run) for run in of_group)
+
+
+def _timed(runs: Sequence[Run], group: tuple[str, ...]) -> bool:
+    return any(run.kind is Kind.SERVER and set(_tests(run)) & set(group) for run in runs)
 
 
 def _on_gpu(run: Run) -> bool:
@@ -320,20 +331,28 @@ def _word(run: Run) -> str:
     return "GPU Hang" if run.reason.startswith("GPU Hang") else str(run.status)
 
 
+def _untold(row: _Row, columns: Sequence[_Column]) -> str:
+    """How runs ended before their first result, where no cell of the row is free to say it."""
+    free = any(test not in figures for column, figures in _pairs(row, columns) for test in column.tests)
+    return "" if free else row.words.get(None, "")
+
+
 def _cells(row: _Row, columns: Sequence[_Column]) -> Iterable[str]:
-    """Several runs of one label: the mean of their speeds, the most of their memory."""
+    """Several runs of one label: the mean of their figures, the most of their memory."""
     word = row.words.get(None, DASH)
-    if not columns:
-        yield word
-    for at, (column, speeds, memory) in enumerate(zip(columns, row.speeds, row.memory, strict=True)):
+    for at, (column, figures) in enumerate(_pairs(row, columns)):
         left = row.words.get(at, word)  # said once for each group
         for test in column.tests:
-            if test in speeds:
-                yield f"{fmean(speeds[test]):.2f}"
+            if test in figures:
+                yield f"{fmean(figures[test]):.1f} s" if column.timed else f"{fmean(figures[test]):.2f}"
             else:
                 yield left
                 left = DASH
-        yield max(memory, key=_weight, default=DASH)
+        yield max(row.memory[at], key=_weight, default=DASH)
+
+
+def _pairs(row: _Row, columns: Sequence[_Column]) -> Iterable[tuple[_Column, dict[str, list[float]]]]:
+    return zip(columns, row.figures, strict=True)
 
 
 def _weight(cell: str) -> float:

@@ -71,7 +71,8 @@ async def work(
     """A result for each workload, after one warm-up of all. ``limit``: seconds for one request.
 
     ``put`` has each as soon as it is there. One that does not fit into a slot is left out, which ``tell``
-    says. Raises WorkError, and KeyError for a name that is not in WORKLOADS. A request that is cancelled or takes too long ends at the server, too.
+    says. Raises WorkError, and KeyError for a name that is not in WORKLOADS. A request that is cancelled or
+    takes too long ends at the server, too.
     """
     asked = {name: WORKLOADS[name] for name in names}
     results: list[Result] = []

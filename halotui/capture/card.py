@@ -17,7 +17,7 @@ from halotui.capture.probe import NAN, Probe, kernel, number, once
 from halotui.capture.ration import Ration
 from halotui.capture.source import Column
 from halotui.capture.table import FIELDS, LIMITERS, SENSORS, pick
-from halotui.collectors.amdgpu_sysfs import _FALLBACKS, _MEMORY
+from halotui.collectors.amdgpu_sysfs import FALLBACKS, MEMORY
 from halotui.collectors.gpu_metrics import PERCENT, Unit
 from halotui.hosts import Host
 from halotui.safe import clean
@@ -137,15 +137,15 @@ class Card:
             return self._probes[-1]
 
         # One look at the directory tells of all files in it; those below it are watched one by one.
-        self._gtt, self._vram = (probe(_MEMORY[field], watch=False) for field in _POOLS)
+        self._gtt, self._vram = (probe(MEMORY[field], watch=False) for field in _POOLS)
         self._busy = probe("gpu_busy_percent", watch=False)
         self._table = probe("gpu_metrics", 512, watch=False)
         self._status = probe("power/runtime_status", watch=watch)
         here = _hwmon(device)
         self._fallbacks = [(SENSORS.index("busy_percent"), PERCENT, self._busy)]
         for index, field in enumerate(SENSORS if here else ()):
-            if field in _FALLBACKS:
-                names, unit, _ = _FALLBACKS[field]
+            if field in FALLBACKS:
+                names, unit, _ = FALLBACKS[field]
                 files = [probe(f"hwmon/{here}/{name}", watch=watch) for name in names]
                 self._fallbacks += [(index, unit, file) for file in files]
         if watch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from halotui.capture.probe import NAN
-from halotui.collectors.gpu_metrics import _QUANTITIES, LAYOUTS, Unit
+from halotui.collectors.gpu_metrics import LAYOUTS, QUANTITIES
 
 SENSORS = ("busy_percent", "sclk_hertz", "socket_power_watts", "gfx_power_watts", "temperature_celsius")
 LIMITERS = ("spl", "fppt", "sppt", "prochot", "thm_core", "thm_gfx", "thm_soc")
@@ -18,25 +18,26 @@ class Picker:
     def __init__(self, version: tuple[int, int]) -> None:
         layout = LAYOUTS[version]
         self.size = layout.size
-        units = {field: (name, unit) for field, name, unit in _QUANTITIES[version[0]] if field in FIELDS}
+        units = {field: (name, unit) for field, name, unit in QUANTITIES[version[0]] if field in FIELDS}
         there = sorted(
             (layout.fields[name][1], layout.fields[name][0], field) for field, (name, _) in units.items()
         )
         code, end = "<", 0
-        self._targets: list[tuple[int, int, Unit]] = []  # position in FIELDS, the value that says unset, unit
+        self._targets = []  # of each count: position in FIELDS, the value that says unset, its unit
         for offset, letter, field in there:
             code += f"{offset - end}x{letter}"
             end = offset + struct.calcsize("<" + letter)
             unset = (1 << 8 * (end - offset)) - 1
-            self._targets.append((FIELDS.index(field), unset, units[field][1]))
+            self._targets.append((FIELDS.index(field), unset, *units[field][1]))
         self._struct = struct.Struct(code)
 
     def pick(self, blob: bytes) -> list[float]:
         """A value for each of ``FIELDS``; NaN where the table has none. ``blob``: ``size`` bytes."""
         values = [NAN] * len(FIELDS)
-        for (index, unset, unit), raw in zip(self._targets, self._struct.unpack_from(blob), strict=True):
-            if raw != unset and unit.least <= raw <= unit.most:
-                values[index] = unit.convert(raw)
+        counts = self._struct.unpack_from(blob)
+        for (index, unset, convert, least, most), raw in zip(self._targets, counts, strict=True):
+            if raw != unset and least <= raw <= most:
+                values[index] = convert(raw)
         return values
 
 

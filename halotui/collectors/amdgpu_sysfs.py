@@ -22,14 +22,14 @@ _HERTZ = Unit(int, 1, 20 * 10**9)
 _MICROWATT = Unit(lambda raw: raw / 1_000_000, 1_000_000, 10**9)  # a package below 1 W was not measured
 _MILLICELSIUS = Unit(lambda raw: raw / 1000, 1, 200_000)
 
-_MEMORY = {
+MEMORY = {
     "gtt_used_bytes": "mem_info_gtt_used",
     "gtt_total_bytes": "mem_info_gtt_total",
     "vram_used_bytes": "mem_info_vram_used",
     "vram_total_bytes": "mem_info_vram_total",
 }
 # Gpu field: hwmon files in order of preference, unit, DPM table for when hwmon is silent as well
-_FALLBACKS: dict[str, tuple[tuple[str, ...], Unit, str]] = {
+FALLBACKS: dict[str, tuple[tuple[str, ...], Unit, str]] = {
     "sclk_hertz": (("freq1_input",), _HERTZ, "pp_dpm_sclk"),
     "mclk_hertz": ((), _HERTZ, "pp_dpm_mclk"),
     "fclk_hertz": ((), _HERTZ, "pp_dpm_fclk"),
@@ -119,7 +119,7 @@ def _int(text: str | None, base: int) -> int | None:
 
 
 def _measure(device: _Folder, asleep: bool) -> dict[str, Any]:
-    values: dict[str, Any] = {field: device.number(name, _BYTES) for field, name in _MEMORY.items()}
+    values: dict[str, Any] = {field: device.number(name, _BYTES) for field, name in MEMORY.items()}
     if asleep:
         return values
     table = device.raw("gpu_metrics")
@@ -130,10 +130,10 @@ def _measure(device: _Folder, asleep: bool) -> dict[str, Any]:
     if busy is not None:
         values["busy_percent"] = busy
     values["performance_level"] = clean(device.text("power_dpm_force_performance_level") or "", 40) or None
-    missing = [field for field in _FALLBACKS if values.get(field) is None]
+    missing = [field for field in FALLBACKS if values.get(field) is None]
     if missing:
         sensors = _sensors(device)
-        values |= {field: _fallback(device, sensors, *_FALLBACKS[field]) for field in missing}
+        values |= {field: _fallback(device, sensors, *FALLBACKS[field]) for field in missing}
     return values
 
 

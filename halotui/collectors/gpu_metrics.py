@@ -119,7 +119,7 @@ _COMMON = (
     ("mclk_hertz", "average_uclk_frequency", MEGAHERTZ),
     ("fclk_hertz", "average_fclk_frequency", MEGAHERTZ),
 )
-_QUANTITIES: dict[int, tuple[tuple[str, str, Unit], ...]] = {
+QUANTITIES: dict[int, tuple[tuple[str, str, Unit], ...]] = {
     2: (
         *_COMMON,
         ("busy_percent", "average_gfx_activity", CENTIPERCENT),
@@ -189,14 +189,14 @@ def decode(blob: bytes) -> GpuMetrics:
             f"gpu_metrics v{major}.{minor} of {told}: a layout not known here",
             "report it with a copy of the file: cat /sys/class/drm/card*/device/gpu_metrics > gm.bin",
         )
-    raw = {name: layout.raw(blob, name) for _, name, _ in _QUANTITIES[major]}
+    raw = {name: layout.raw(blob, name) for _, name, _ in QUANTITIES[major]}
     return normalise(major, minor, raw)
 
 
 def normalise(major: int, minor: int, raw: Mapping[str, object]) -> GpuMetrics:
     """A table given as the kernel's field names and raw counts, in our units. Revision 2 and 3 only."""
     values: dict[str, Any] = {}
-    for field, name, unit in _QUANTITIES.get(major, ()):
+    for field, name, unit in QUANTITIES.get(major, ()):
         value = raw.get(name)
         values[field] = tuple(map(unit.of, value)) if isinstance(value, list) else unit.of(value)
     values["ipu_busy_percent"] = values.get("ipu_busy_percent") or ()

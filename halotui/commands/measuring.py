@@ -38,6 +38,8 @@ byte for byte. On a terminal the tables follow it on stdout. Into a pipe or a fi
 the tables to stderr; with --json or --format it is the other way round, and with -o FILE neither has to go.
 Max Mem is what VRAM+GTT held at most above what they held before; without a GPU it is that of RAM.
 
+A suite that loses its terminal or connection ends as with Ctrl-C, and --resume goes on; in tmux it lives on.
+
 exit codes: the command's own, 128+n when signal n ended it, 124 after --timeout, 126 and 127 when it cannot
 be started
 """,

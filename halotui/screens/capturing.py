@@ -28,6 +28,10 @@ class Cockpit(Protocol):
 
     def frame(self) -> Frame | None: ...
 
+    def key(self, id_: str) -> str:
+        """What to press, in words."""
+        ...
+
     def strip(self, rows: Strip | None) -> None:
         """The line above the foot; None: there is none."""
 
@@ -111,7 +115,7 @@ class Capturing:
 
     def _line(self, width: int) -> list[Row]:
         now = self._opened.now() if self._opened is not None else None
-        return capture_line.rows(now, width, "…")
+        return capture_line.rows(now, width, "…", self._cockpit.key("peak"))
 
     def _say(self, *lines: str) -> None:
         said = "\n".join(clean(line) for line in lines if line)

@@ -14,8 +14,9 @@ POOLS = {
 }
 
 
-def rows(now: Capturing | None, width: int, word: str = "") -> list[Row]:
-    """Peaks and Δpeaks, swap only when some came; ``word``: what goes on while there are no numbers."""
+def rows(now: Capturing | None, width: int, word: str = "", key: str = "P") -> list[Row]:
+    """Peaks and Δpeaks, swap only when some came; ``word``: what goes on while there are no numbers;
+    ``key``: what ends it."""
     if now is None:
         return [fill((Run(" ● peak  ", "life"), Run(word, "dim")), width)]
     runs = [Run(" ● peak ", "life"), Run(f"{clock(now.summary.seconds)}  ", "value")]
@@ -33,8 +34,9 @@ def rows(now: Capturing | None, width: int, word: str = "") -> list[Row]:
         if room < 0:
             break
         runs += pool
-    hint = [Run(" P ends it ", "dim")] if room >= 12 else []
-    return [spread(runs, hint, width)]
+    hint = f" {key} ends it "
+    last = [Run(hint, "dim")] if room >= width_of(hint) else []
+    return [spread(runs, last, width)]
 
 
 def _pool(name: str, track: Track) -> list[Run]:

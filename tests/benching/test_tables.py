@@ -97,6 +97,26 @@ def test_what_broke_off() -> None:
     assert tables.published([run("none", None, status=Status.LOST)]).rows == [("none", "lost")]
 
 
+def test_what_never_gave_a_result_is_told_where_every_cell_is_taken() -> None:
+    """Its own tests have no column: nothing was measured of them."""
+    hung = run("broken", None, status=Status.HUNG, reason="GPU Hang: ring time-out")
+    table = tables.published([run("broken", summary(1, 2), *SHORT), hung, run("well", summary(1, 2), *SHORT)])
+    assert table.head == ("Run", "pp512", "tg128", "Max Mem (MiB)", "result")
+    assert [row[-1] for row in table.rows] == ["GPU Hang", "–"]
+
+
+def test_workloads_are_told_in_seconds() -> None:
+    """As in the playbook's second table."""
+    works = tuple(
+        Result(test=test, tokens_per_second=24.0, seconds=seconds)
+        for test, seconds in (("chat", 41.52), ("code", 118.3))
+    )
+    of_server = run("Vulkan", summary(1, 2), kind=Kind.SERVER, results=works)
+    table = tables.published([of_server])
+    assert table.head == ("Run", "chat", "code", "Max Mem (MiB)")
+    assert table.rows == [("Vulkan", "41.5 s", "118.3 s", "1+2")]
+
+
 def test_one_run_with_several_settings_has_several_rows() -> None:
     """Their memory is one: it was captured once."""
     results = tuple(

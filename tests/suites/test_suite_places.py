@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from lab import SUITE, Lab
+from lab import SUITE, Lab, orphans
 
 from halotui.benching.measure import measure
 from halotui.benching.relay import Relay
@@ -67,6 +67,20 @@ def test_through_a_toolbox(lab: Lab) -> None:
     assert asked.endswith("llama-bench --help") and "-p 512 -n 128" in ran
     assert lab.calls(lab.vulkan)[0]["env"] == "inside"
     assert lab.runs()[0].command[:4] == ("toolbox", "run", "--container", "llama-vulkan-radv")
+
+
+def test_what_a_client_leaves_in_its_container_is_ended(lab: Lab) -> None:
+    """Ending the client of a container ends nothing inside: the next row would be measured beside it."""
+    leaving = TOOLBOX.replace(
+        'exec "$@"', 'case "$*" in *--help*) exec "$@" ;; esac\n(setsid "$@" &)\nexec sleep 60'
+    )
+    client(lab, "toolbox", leaving)
+    profile(lab, runner='"toolbox"', container='"llama-vulkan-radv"', binary=f'"{lab.vulkan}/llama-server"')
+    lab.behave(lab.vulkan, "-p 512 hang")
+    lab.write(SUITE.replace("repeats", 'timeout = "3s"\nrepeats'))
+    done = lab.bench("--only", "Vulkan · pp512*")
+    assert lab.runs()[0].status is Status.HUNG, done.stderr
+    assert len(lab.calls(lab.vulkan)) == 1 and not orphans(lab.directory)
 
 
 def test_through_podman(lab: Lab) -> None:
