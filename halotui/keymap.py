@@ -212,7 +212,7 @@ _SIGNS |= {"left": "←", "down": "↓", "up": "↑", "right": "→"}
 
 
 def usable(able: Collection[str], mapped: Mapping[str, str] | None = None) -> tuple[Key, ...]:
-    """The keys, without those that need what is not there; ``mapped``: what the config makes of them, by id."""
+    """The keys, without those that need what is not there; ``mapped``: other ones, by id."""
     there = (key for key in KEYS if not key.needs or key.needs in able)
     others = mapped or {}
     return tuple(

@@ -13,6 +13,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from html import escape, unescape
 from itertools import groupby
@@ -22,11 +24,17 @@ from typing import NamedTuple
 from halotui.actions import Desk
 from halotui.app import HalotuiApp
 from halotui.demo.desk import ScriptedDesk
-from halotui.demo.scene import Scene
+from halotui.demo.scene import START, Scene
 from halotui.feed import Feed
+from halotui.recording.file import Writer
+from halotui.recording.past import RecordedPast
+from halotui.recording.player import ReplayFeed
+from halotui.recording.segments import SUFFIX
+from halotui.runs import Mark, Past
 from halotui.themes import DEFAULT
 
 SETTLED = 0.5  # seconds until a key has had its whole effect
+MARKED = 60  # seconds into a recorded scene
 CELL = 12.2, 24.4  # pixels, as Rich draws them
 BASELINE = 18.5  # from the top of a cell
 SHADES = {"█": 1.0, "▓": 0.75, "▒": 0.5, "░": 0.25}
@@ -43,6 +51,7 @@ class Shot(NamedTuple):
     theme: str = DEFAULT
     fault: str | None = None
     keys: tuple[str, ...] = ()  # pressed before
+    replay: bool = False  # the scene as a recording, which stands at its end
 
 
 SHOTS = (
@@ -54,6 +63,8 @@ SHOTS = (
     Shot("explain", 120, 40, fault="spec-decay", keys=("e",)),
     Shot("check", 120, 40, keys=("b",)),
     Shot("result", 120, 40, keys=("b", "enter")),
+    Shot("replay", 120, 40, fault="spec-decay", replay=True),
+    Shot("history", 120, 40, fault="spec-decay", keys=("4", "]", "]", "]", "]"), replay=True),
 )
 
 
@@ -66,22 +77,53 @@ def stage(scene: Scene, theme: str = DEFAULT) -> HalotuiApp:
     async def open_desk() -> Desk:
         return ScriptedDesk()
 
-    os.environ.pop("NO_COLOR", None)
     return HalotuiApp(open_feed, desk=open_desk, theme=theme)
 
 
 async def svg(shot: Shot) -> str:
     """One picture, of the scene's last frame."""
-    scene = Scene(shot.fault)
-    app = stage(scene, shot.theme)
+    with tempfile.TemporaryDirectory() as directory:
+        scene = Scene(shot.fault)
+        app = await tape(scene, Path(directory)) if shot.replay else stage(scene, shot.theme)
+        return await picture(shot, app, scene)
+
+
+async def tape(scene: Scene, directory: Path) -> HalotuiApp:
+    """The application before a recording of a scene, with a mark in it."""
+    frames = await scene.take()
+    file = directory / time.strftime(f"%Y%m%dT%H%M%S.000Z-1{SUFFIX}", time.gmtime(START))
+    writer = Writer(file)
+    for number, frame in enumerate(frames):
+        writer.frame(frame)
+        if number == MARKED:
+            writer.mark(Mark(time=frame.time, label="long prompts begin"))
+    writer.close()
+    os.utime(file, (frames[-1].time, frames[-1].time))
+    player = ReplayFeed(file)
+    player.seek(player.end)
+    player.pause()
+    scene.shown.set()
+
+    async def open_feed() -> Feed:
+        return player
+
+    async def open_past() -> Past:
+        return RecordedPast(directory)
+
+    return HalotuiApp(open_feed, past=open_past)
+
+
+async def picture(shot: Shot, app: HalotuiApp, scene: Scene) -> str:
     async with app.run_test(size=(shot.width, shot.height)) as pilot:
         await scene.shown.wait()
+        await pilot.pause(SETTLED)
         for key in shot.keys:
             await pilot.press(key)
             await pilot.pause(SETTLED)
         await pilot.pause()
         drawn = app.export_screenshot(simplify=True)
     await app.close_feed()
+    await scene.close()
     named = re.sub(r"\bterminal-\d+", shot.name, drawn)  # not by content: a change is seen where it is
     colors = dict(re.findall(r"\.([\w-]+) \{ fill: (#\w+)", named))
     return _TEXT.sub(lambda run: _with_shapes(run, colors[run[1]]), named)
@@ -149,6 +191,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.png and not able:
         print("shots: no rsvg-convert: apt install librsvg2-bin fonts-firacode", file=sys.stderr)
         return 1
+    os.environ.pop("NO_COLOR", None)
+    os.environ["TZ"] = "UTC"
+    time.tzset()
     options.out.mkdir(parents=True, exist_ok=True)
     for shot in SHOTS:
         drawn = asyncio.run(svg(shot))

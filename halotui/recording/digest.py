@@ -17,7 +17,7 @@ KEYS = {  # every number that is measured; not the ones that only name something
         for field in FIELDS
         if field.owner == owner and field.unit != "text" and field.key not in ("pid", "id", "task")
     )
-    for owner in ("gpu", "memory", "server")
+    for owner in ("gpu", "memory", "server", "slot")
 }
 
 
@@ -99,6 +99,8 @@ class Digester:
                 self._add(gpu.id, "gpu", gpu)
         for server in frame.servers:
             self._add(server.url, "server", server)
+            for slot in server.slots:
+                self._add(f"{server.url}#{slot.id}", "slot", slot)
 
     def _findings(self, findings: tuple[Finding, ...], now: float) -> None:
         before, self._open = self._open, {}

@@ -78,14 +78,14 @@ def _parts(run: Run, width: int) -> Iterator[Part]:
     if summary is not None and summary.tracks:
         yield from _table(summary, width)
     yield "\n", ""
+    for note in summary.notes if summary is not None else ():
+        yield f"! {note}\n", WARN
     for name, text in _facts(run):
         yield f"{name:<10}", DIM
         yield f"{text}\n", ""
     for mark in run.marks:
         yield f"✚ {_since(run, mark.time)}  ", DIM
         yield f"{mark.label}\n", ""
-    for note in summary.notes if summary is not None else ():
-        yield f"! {note}\n", WARN
 
 
 def _table(summary: Summary, width: int) -> Iterator[Part]:

@@ -17,6 +17,8 @@ from halotui.screens.prompt import Prompt
 from halotui.widgets import capture_line
 from halotui.widgets.rows import Row
 
+PATIENCE = 5.0  # seconds that a capture may take to begin or end when halotui is left
+
 OpenRecorder = Callable[[], Awaitable[Recorder]]
 Strip = Callable[[int], list[Row]]
 
@@ -42,7 +44,7 @@ class Capturing:
     def __init__(self, app: App[Any], cockpit: Cockpit, open_recorder: OpenRecorder) -> None:
         self._app, self._cockpit, self._open = app, cockpit, open_recorder
         self._opening: asyncio.Task[Recorder] | None = None
-        self._turning = False  # a capture is being started or ended
+        self._turning: asyncio.Future[Run | None] | None = None  # a capture is being started or ended
         self._marks = 0  # without a capture
 
     async def recorder(self) -> Recorder:
@@ -52,7 +54,9 @@ class Capturing:
         return await asyncio.shield(self._opening)
 
     async def close(self) -> None:
-        """A capture under way ends, and is kept."""
+        """A capture under way ends, and is kept; also one that was only just being started."""
+        if self._turning is not None:
+            await asyncio.wait({self._turning}, timeout=PATIENCE)
         if self._opened is not None:
             await self._opened.close()
 
@@ -65,24 +69,28 @@ class Capturing:
 
     async def peak(self) -> None:
         """Begin one, or end it."""
-        if self._turning:
+        if self._turning is not None:
             return
-        self._turning = True
-        run: Run | None = None
+        self._turning = asyncio.ensure_future(self._turn())
         try:
-            recorder = await self.recorder()
-            begin = recorder.now() is None
-            word = "starting…" if begin else "ending…"
-            self._cockpit.strip(lambda width: capture_line.rows(None, width, word))
-            if begin:
-                await recorder.start(self._label())
-            else:
-                run = await recorder.stop()
+            run = await asyncio.shield(self._turning)  # whoever quits meanwhile does not leave it half done
         finally:
-            self._turning = False
-            self._settle()
+            if self._turning.done():
+                self._turning = None
+                self._settle()
         if run is not None:
             await self._app.push_screen_wait(Captured(run))
+
+    async def _turn(self) -> Run | None:
+        """The run that has ended, if one has."""
+        recorder = await self.recorder()
+        begin = recorder.now() is None
+        word = "starting…" if begin else "ending…"
+        self._cockpit.strip(lambda width: capture_line.rows(None, width, word))
+        if not begin:
+            return await recorder.stop()
+        await recorder.start(self._label())
+        return None
 
     async def mark(self) -> None:
         pressed = time.time()  # typing takes its time

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
-from typing import ClassVar, NamedTuple, Protocol, cast
+from typing import ClassVar, Protocol, cast
 
-from msgspec import Struct
 from msgspec.structs import replace
 from textual import events as pointer
 from textual.app import ComposeResult
@@ -17,80 +15,24 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from halotui import fields, format
-from halotui.runs import Bucket, Event, Past
-from halotui.safe import clean
-from halotui.screens.history_chart import Picture, axis, cell, drawn, look
-from halotui.screens.history_fields import Fields, Pair, whose
-from halotui.screens.popup import DIM, WARN, Part, content, plain, reason, told
+from halotui import fields
+from halotui.runs import Event, Past
+from halotui.screens.history_chart import Picture, axis, cell, drawn
+from halotui.screens.history_fields import Fields, Pair
+from halotui.screens.history_look import DAY, HOUR, SPANS, Look, Seen, as_csv, ask, file_name
+from halotui.screens.history_words import NOTHING, empty, foot, head, line
+from halotui.screens.popup import DIM, Part, content, plain, reason, told
 
 OpenPast = Callable[[], Awaitable[Past]]
 
-HOUR, DAY = 3600.0, 86_400.0
-SPANS: tuple[float, ...] = (
-    60,
-    120,
-    300,
-    900,
-    1800,
-    HOUR,
-    2 * HOUR,
-    4 * HOUR,
-    8 * HOUR,
-    12 * HOUR,
-)  # seconds in view
-SPANS += (DAY, 2 * DAY, 4 * DAY, 7 * DAY, 14 * DAY, 30 * DAY)
-NEAR = DAY  # seconds before and behind the view whose events n and N reach
+LISTED = 400  # events in the list at most
 _SETTLE = 0.03  # seconds that a held key is waited for
 _PATIENCE = 0.15  # seconds until it is said that it takes a while
-_NOTHING = """\
-Nothing is recorded yet.
-
-The flight recorder keeps every frame while the dashboard runs, unless config.toml says recorder = false.
-Come back in a minute."""
-
-_KEYS = (  # the foot, every one a button: Textual's name, what is shown, what it does
-    ("left", "←", ""),
-    ("right", "→", "pan"),
-    ("plus", "+", ""),
-    ("minus", "-", "zoom"),
-    ("0", "0", "hour"),
-    ("d", "d", "day"),
-    ("end", "end", "now"),
-    ("left_square_bracket", "\\[", ""),
-    ("right_square_bracket", "]", ""),
-    ("f", "f", "field"),
-    ("n", "n", ""),
-    ("N", "N", "event"),
-    ("y", "y", "copy"),
-    ("w", "w", "write"),
-    ("escape", "esc", "back"),
-)
 
 
 class Keeper(Protocol):
     async def keep(self, name: str, data: bytes) -> None:
         """A file in the state directory."""
-
-
-class Look(Struct, frozen=True):
-    """What is asked for: a field, from when to when (Unix seconds)."""
-
-    pair: Pair
-    since: float
-    until: float
-
-    @property
-    def span(self) -> float:
-        return self.until - self.since
-
-
-class Seen(NamedTuple):
-    """The answer."""
-
-    look: Look
-    buckets: list[Bucket]
-    events: list[Event]  # also those near the view
 
 
 class History(ModalScreen[None]):
@@ -112,7 +54,8 @@ class History(ModalScreen[None]):
         Binding("N,up,k", "event(-1)", "Previous event"),
         Binding("y", "copy", "Copy as CSV"),
         Binding("w", "write", "Write as CSV"),
-        Binding("escape,q,4", "back", "Back"),
+        Binding("escape,q", "back", "Back"),
+        Binding("4", "back", "Back", id="history"),  # the key that opened it
     ]
     DEFAULT_CSS = """
     History { background: $background; layout: vertical; }
@@ -143,6 +86,8 @@ class History(ModalScreen[None]):
         self._look: Look | None = None
         self._seen: Seen | None = None
         self._picture: Picture | None = None
+        self._here: list[Event] = []  # in view,
+        self._listed: list[Event] = []  # and of those in the list
         self._chosen: Event | None = None
         self._note = ""
         self._lines = 1  # of the foot
@@ -179,7 +124,7 @@ class History(ModalScreen[None]):
             return
         if self._span is None:
             self._put("head", [("history", "bold")])
-            self._put("chart", [(_NOTHING, "")])
+            self._put("chart", [(NOTHING, "")])
             return
         until = self._latest()
         there = until - self._span[0]
@@ -203,10 +148,11 @@ class History(ModalScreen[None]):
         return next(iter(pairs), ("memory", "memory.used_bytes"))
 
     def _latest(self) -> float:
-        """Now; where nothing was recorded for an hour, the end of what there is."""
+        """Now; where nothing was recorded for an hour, the end of what there is. What a clock that was ahead
+        has left in the future is found by going on to the right."""
         assert self._span is not None
-        now, end = self._now(), self._span[1]
-        return end if end < now - HOUR or end > now else now
+        now, (begin, end) = self._now(), self._span
+        return now if begin <= now <= end + HOUR else end
 
     def _read(self, look: Look | None = None) -> None:
         look = look or self._look
@@ -222,7 +168,7 @@ class History(ModalScreen[None]):
         self._head()
         await asyncio.sleep(_SETTLE)
         buckets = max(20, 2 * (self.app.size.width - 8))
-        reading = asyncio.ensure_future(asyncio.to_thread(_ask, past, look, buckets))
+        reading = asyncio.ensure_future(asyncio.to_thread(ask, past, look, buckets))
         done, _ = await asyncio.wait({reading}, timeout=_PATIENCE)
         if not done:
             self._note = "reading…"
@@ -247,79 +193,49 @@ class History(ModalScreen[None]):
         seen = self._seen
         if seen is None:
             return
-        here = self._in_view()
-        listed = self.query_one(OptionList)
+        here = self._here = [event for event in seen.events if seen.look.shows(event)]
         room = self.app.size.height - 3 - self._lines
-        lines = min(len(here), max(2, room // 4)) if here else 0
+        lines = min(len(here), max(2, room // 4))
+        listed = self.query_one(OptionList)
         listed.styles.height = lines
         listed.display = bool(here)
-        listed.clear_options()
-        listed.add_options(Option(content(_line(event))) for event in here)
-        if self._chosen in here:
-            listed.highlighted = here.index(self._chosen)
-        else:
-            listed.highlighted = None
+        self._list()
         self._head()
         width, height = self.app.size.width, max(4, room - lines)
         if not seen.buckets:
             self._picture = None
-            self._put("chart", self._empty())
-            self._put("axis", [])
+            self._put("chart", empty(*self._span, self._now()) if self._span else [])
+            self._axis()
             return
-        field, look = fields.BY_ID[seen.look.pair[1]], seen.look
-        self._picture = picture = drawn(field, seen.buckets, look.since, look.until, width - 1, height)
+        look = seen.look
+        self._picture = picture = drawn(look.field, seen.buckets, look.since, look.until, width - 1, height)
         self._put("chart", picture.parts)
-        marks = axis(here, self._chosen, look.since, look.until, picture.columns)
-        self._put("axis", [(" " * picture.left, ""), *marks])
+        self._axis()
+
+    def _list(self) -> None:
+        """Of thousands of events those around the one that was chosen: the list is made at once."""
+        at = self._here.index(self._chosen) if self._chosen in self._here else None
+        first = max(0, (at or 0) - LISTED // 2)
+        self._listed = self._here[first : first + LISTED]
+        listed = self.query_one(OptionList)
+        listed.clear_options()
+        listed.add_options(Option(content(line(event))) for event in self._listed)
+        listed.highlighted = at - first if at is not None else None
+
+    def _axis(self) -> None:
+        picture, seen = self._picture, self._seen
+        marks: list[Part] = []
+        if picture is not None and seen is not None:
+            marks = axis(self._here, self._chosen, seen.look.since, seen.look.until, picture.columns)
+            marks = [(" " * picture.left, ""), *marks]
+        self._put("axis", marks)
 
     def _head(self) -> None:
-        look, seen = self._look, self._seen
-        if look is None:
-            return
-        subject, id_ = look.pair
-        field = fields.BY_ID[id_]
-        note = [(f"   {self._note}", WARN)] if self._note else []
-        parts: list[Part] = [
-            (field.label, "bold"),
-            (f"  {whose(subject)}", ""),
-            (f"  {_rounded(look.span)}  {_period(look.since, look.until, self._now())}", DIM),
-            *note,
-            ("\n", ""),
-        ]
-        if seen is not None and seen.buckets and seen.look == look:
-            for name, value in zip(("least", "mean", "most"), _totals(seen.buckets), strict=True):
-                parts += [(f"{name} ", DIM), (f"{format.show(field, value)}   ", "bold")]
-        self._put("head", parts)
-
-    def _empty(self) -> list[Part]:
-        assert self._span is not None
-        begin, end = self._span
-        return [
-            ("\n Nothing of it was recorded in this stretch.\n", ""),
-            (f" There are recordings {_period(begin, end, self._now())}.", DIM),
-        ]
-
-    def _in_view(self) -> list[Event]:
-        seen = self._seen
-        if seen is None:
-            return []
-        since, until = seen.look.since, seen.look.until
-        return [e for e in seen.events if e.time <= until and (e.until_time or e.time) >= since]
+        if self._look is not None:
+            self._put("head", head(self._look, self._seen, self._note, self._now()))
 
     def _foot(self) -> None:
-        """Every key, on as many lines as it takes."""
-        lines, room = [""], 0
-        for key, shown, name in _KEYS:
-            words = f"{shown} {name}  " if name else f"{shown} "
-            size = len(words.replace("\\", ""))
-            if size - 2 > room and lines[-1]:
-                lines.append("")
-            room = self.app.size.width - 2 if not lines[-1] else room
-            room -= size
-            lines[-1] += (
-                f"[@click=app.simulate_key('{key}')][bold]{shown}[/]{words[len(shown) :].rstrip()}[/]"
-            )
-            lines[-1] += words[len(words.rstrip()) :]
+        lines = foot(self.app.size.width - 2)
         self._lines = len(lines)
         self.query_one("#foot", Static).update("\n".join(lines))
 
@@ -328,24 +244,19 @@ class History(ModalScreen[None]):
 
     # --- keys
 
-    def _to(self, since: float, until: float) -> None:
+    def _to(self, look: Look) -> None:
         """Within what there is."""
-        look = self._look
-        if look is None or self._span is None:
-            return
-        span = until - since
-        until = min(max(until, self._span[0] + span / 4), max(self._now(), self._span[1]))
-        self._read(replace(look, since=until - span, until=until))
+        if self._span is not None:
+            begin, end = self._span
+            self._read(look.within(begin, max(self._now(), end)))
 
     def action_pan(self, quarters: float) -> None:
         if look := self._look:
-            self._to(look.since + quarters * look.span / 4, look.until + quarters * look.span / 4)
+            self._to(look.panned(quarters))
 
     def action_zoom(self, step: int) -> None:
         if look := self._look:
-            at = min(range(len(SPANS)), key=lambda at: abs(SPANS[at] - look.span)) + step
-            middle, half = (look.since + look.until) / 2, SPANS[min(max(at, 0), len(SPANS) - 1)] / 2
-            self._to(middle - half, middle + half)
+            self._to(look.zoomed(step))
 
     def action_hour(self) -> None:
         self._to_latest(HOUR)
@@ -369,7 +280,7 @@ class History(ModalScreen[None]):
             self._fail(error)
             return
         until = self._latest()
-        await self._load(replace(look, since=until - span, until=until))
+        await self._load(look.ending(until, span))
 
     def action_field(self, step: int) -> None:
         """Through those that have a chart on screen."""
@@ -397,11 +308,10 @@ class History(ModalScreen[None]):
         seen = self._seen
         if seen is None:
             return
-        middle = (seen.look.since + seen.look.until) / 2
         if self._chosen in seen.events:
             at = seen.events.index(self._chosen) + step
         else:
-            after = sum(event.time < middle for event in seen.events)
+            after = sum(event.time < seen.look.middle for event in seen.events)
             at = after if step > 0 else after - 1
         if 0 <= at < len(seen.events):
             self._choose(seen.events[at])
@@ -412,21 +322,23 @@ class History(ModalScreen[None]):
         self._chosen = event
         look = self._look
         if look is not None and not look.since <= event.time <= look.until:
-            self._to(event.time - look.span / 2, event.time + look.span / 2)
+            self._to(look.around(event.time, look.span))
+            return
+        if event in self._listed:
+            self.query_one(OptionList).highlighted = self._listed.index(event)
         else:
-            self._draw()
+            self._list()
+        self._axis()
 
     def action_copy(self) -> None:
         if self._seen and self._seen.buckets:
-            self.app.copy_to_clipboard(csv(self._seen))
+            self.app.copy_to_clipboard(as_csv(self._seen))
             self.notify(f"copied: {len(self._seen.buckets)} rows of CSV", timeout=2)
 
     async def action_write(self) -> None:
         seen = self._seen
         if seen and seen.buckets:
-            begin = time.strftime("%Y%m%d-%H%M%S", time.localtime(seen.look.since))
-            name = f"history-{seen.look.pair[1]}-{begin}.csv"
-            await cast(Keeper, self.app).keep(name, csv(seen).encode())
+            await cast(Keeper, self.app).keep(file_name(seen.look), as_csv(seen).encode())
 
     def action_back(self) -> None:
         self.dismiss(None)
@@ -440,9 +352,8 @@ class History(ModalScreen[None]):
         self.action_zoom(1)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        here = self._in_view()
-        if event.option_index < len(here):
-            self._choose(here[event.option_index])
+        if event.option_index < len(self._listed):
+            self._choose(self._listed[event.option_index])
 
     def on_click(self, event: pointer.Click) -> None:
         """On the row of events: the nearest one."""
@@ -454,51 +365,6 @@ class History(ModalScreen[None]):
         def away(one: Event) -> int:
             return abs(cell(one.time, look.since, look.until, picture.columns) - column)
 
-        nearest = min((one for one in self._in_view() if one.kind != "gap"), key=away, default=None)
+        nearest = min((one for one in self._here if one.kind != "gap"), key=away, default=None)
         if nearest is not None and away(nearest) <= 2:
             self._choose(nearest)
-
-
-def csv(seen: Seen) -> str:
-    """What is in view, in base units."""
-    subject, id_ = seen.look.pair
-    rows = ["time,unix_seconds,subject,field,unit,least,mean,most"]
-    unit = fields.BY_ID[id_].unit
-    for bucket in seen.buckets:
-        when = datetime.fromtimestamp(bucket.time).astimezone().isoformat(timespec="milliseconds")
-        values = ",".join(f"{value:.10g}" for value in (bucket.least, bucket.mean, bucket.most))
-        rows.append(f"{when},{bucket.time:.3f},{clean(subject)},{id_},{unit},{values}")
-    return "\n".join(rows) + "\n"
-
-
-def _ask(past: Past, look: Look, buckets: int) -> Seen:
-    """Blocking."""
-    found = past.series(*look.pair, look.since, look.until, buckets)
-    return Seen(look, found, past.events(look.since - NEAR, look.until + NEAR))
-
-
-def _totals(buckets: Sequence[Bucket]) -> tuple[float, float, float]:
-    mean = sum(bucket.mean for bucket in buckets) / len(buckets)
-    return min(bucket.least for bucket in buckets), mean, max(bucket.most for bucket in buckets)
-
-
-def _rounded(span: float) -> str:
-    return format.duration(round(span)).removesuffix(" 00").removesuffix(" 00 h")
-
-
-def _period(since: float, until: float, now: float) -> str:
-    """``10:00 – 11:00`` of today, else with its dates, and years if it was another one."""
-    begin, end, here = time.localtime(since), time.localtime(until), time.localtime(now)
-    clock = "%H:%M:%S" if until - since < 600 else "%H:%M"
-    date = "%m-%d " if begin.tm_year == end.tm_year == here.tm_year else "%Y-%m-%d "
-    first = clock if here[:3] == begin[:3] else date + clock
-    second = clock if begin[:3] == end[:3] else date + clock
-    return f"{time.strftime(first, begin)} – {time.strftime(second, end)}"
-
-
-def _line(event: Event) -> list[Part]:
-    letter, style = look(event)
-    when = time.strftime("%m-%d %H:%M:%S", time.localtime(event.time))
-    lasted = (event.until_time or event.time) - event.time
-    words: list[Part] = [(f"{letter} ", style), (f"{when}  ", DIM), (event.label, "")]
-    return [*words, (f"  {format.duration(lasted)}", DIM)] if lasted >= 1 and event.kind != "gap" else words

@@ -13,10 +13,11 @@ from typing import NamedTuple
 from halotui.fields import Field
 from halotui.runs import Bucket, Event
 from halotui.screens.popup import Part
+from halotui.widgets.event_look import FAINT, look_of, rank
 
 SHADE = "░"
 LINE = "bold $primary"
-_BAND, _FRAME = "$primary 60%", "$foreground 60%"
+_BAND = "$primary 60%"
 _BRAILLE = re.compile(r"[\u2801-\u28ff]+|░+|[^\u2801-\u28ff░]+")
 _SILENCE = 5.0  # seconds without a value that are no gap yet
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200)
@@ -24,15 +25,6 @@ _DAY = 86_400
 _BINARY = ((1024.0**4, "TiB"), (1024.0**3, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB"))
 _UNITS = {"hertz": (1e6, "MHz"), "ratio": (0.01, "%"), "percent": (1.0, "%"), "tokens/s": (1.0, "t/s")}
 _UNITS |= {"watts": (1.0, "W"), "celsius": (1.0, "°C"), "seconds": (1.0, "s"), "tokens": (1.0, "tok")}
-LOOKS = {  # of an event: its letter and style; when several fall into one cell, the first of these is seen
-    "critical": ("✖", "bold $error"),
-    "warning": ("▲", "bold $warning"),
-    "mark": ("✚", "bold $foreground"),
-    "capture": ("●", "bold $primary"),
-    "info": ("·", "$foreground"),
-    "gap": ("╌", _FRAME),
-}
-_ORDER = list(LOOKS)
 
 
 class Picture(NamedTuple):
@@ -76,7 +68,7 @@ def drawn(
 def _styled(text: str) -> Iterator[Part]:
     for found in _BRAILLE.finditer(text):
         words = found[0]
-        yield words, _BAND if words[0] == SHADE else LINE if words[0] >= "\u2801" else _FRAME
+        yield words, _BAND if words[0] == SHADE else LINE if words[0] >= "\u2801" else FAINT
 
 
 def breaks(times: Sequence[float]) -> list[int]:
@@ -125,15 +117,6 @@ def clock_ticks(since: float, until: float, most: int) -> list[tuple[float, str]
     return ticks
 
 
-def look(event: Event) -> tuple[str, str]:
-    return LOOKS[_name(event)]
-
-
-def _name(event: Event) -> str:
-    name = event.severity if event.kind == "finding" else event.kind
-    return name if name in LOOKS else "info"
-
-
 def cell(moment: float, since: float, until: float, columns: int) -> int:
     """The column of a time; out of view it is below 0 or too high."""
     return round((moment - since) / (until - since) * (columns - 1))
@@ -144,18 +127,18 @@ def axis(
 ) -> list[Part]:
     """The row of events: each a letter where it begins, and a line for as long as it lasts."""
     cells: list[tuple[str, str]] = [(" ", "")] * columns
-    order = sorted(events, key=lambda event: (_ORDER.index(_name(event)), event.time), reverse=True)
+    order = sorted(events, key=rank, reverse=True)
     for event in order:
-        letter, style = look(event)
+        look = look_of(event)
         first = max(0, cell(event.time, since, until, columns))
         last = min(columns - 1, cell(event.until_time or event.time, since, until, columns))
         for at in range(first, last + 1):
-            cells[at] = (letter if event.kind == "gap" else "─"), style
+            cells[at] = (look.letter if event.kind == "gap" else "─"), look.popup
     for event in order:  # letters above all lines
         at = cell(event.time, since, until, columns)
         if event.kind != "gap" and 0 <= at < columns:
-            letter, style = look(event)
-            cells[at] = letter, f"{style} reverse" if event is chosen else style
+            look = look_of(event)
+            cells[at] = look.letter, f"{look.popup} reverse" if event is chosen else look.popup
     return [
         ("".join(letter for letter, _ in same), style)
         for style, same in groupby(cells, key=lambda one: one[1])

@@ -18,7 +18,7 @@ from halotui.screens.prompt import Prompt
 from halotui.widgets.rows import Row
 from halotui.widgets.timeline import Standing, Timeline
 
-DRAWN_SECONDS = 0.1  # between two pictures: a recording may run at 64x
+DRAWN_SECONDS = 0.25  # between two pictures: nobody reads faster, and a slow link carries no more at 64x
 _SEVERITIES: dict[str, Any] = {"critical": "error", "warning": "warning"}
 
 
@@ -124,7 +124,7 @@ class Replay:
 
     def play(self) -> None:
         if self._standing.over:
-            self._app.notify("the recording ends here; , and < go back, g to a time", timeout=3)
+            self._app.notify("the recording ends here; go back to see it again", timeout=3)
         elif self.player.playing:
             self.player.pause()
         else:

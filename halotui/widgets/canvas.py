@@ -103,12 +103,16 @@ class Canvas(Widget, can_focus=True):
         changed = [y for y, row in enumerate(new) if row != old[y]]
         for y in changed:
             self._strips[y] = None
-        if not changed:
+        if not changed or self._is_hidden():
             return
         if self._painter is not None and self._painter.ready(self.palette):
             self._painter.write(((y, old[y], new[y]) for y in changed), self.palette, self.region.offset)
         else:
             self.refresh(*(Region(0, y, width, 1) for y in changed))
+
+    def _is_hidden(self) -> bool:
+        """Whether nothing is seen through what lies above: the changes are drawn when that goes."""
+        return any(screen.styles.background.a == 1 for screen in self.app.screen_stack[1:])
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The painted rows, past Textual's style cache: they carry their own colours."""

@@ -48,11 +48,12 @@ def rows(
     """One row. ``keys``: those that are there, by id; ``note``: a click on it does what ``r`` does."""
     right = [Run(f" {note} ", "headtrouble" if loud else "headlife", Ref(KEY, "relaunch"))] if note else []
     runs: list[Run] = []
+    there = keys or {}
     room = width - sum(width_of(run.text) for run in right)
     for id_, word in _SHOWN:
-        if id_ not in (keys or {}):
+        key = there.get(id_, "").partition(" ")[0].replace("ctrl+", "^")
+        if not key:
             continue
-        key = keys[id_].partition(" ")[0].replace("ctrl+", "^")
         room -= len(key) + len(word) + 3
         if room < 0:
             break

@@ -8,20 +8,11 @@ from itertools import groupby
 from typing import NamedTuple
 
 from halotui.runs import Event
+from halotui.widgets.event_look import look_of, rank
 from halotui.widgets.rows import TIME, Ref, Row, Run, fill, width_of
 
 LEAST = 12  # cells of a bar that is worth drawing
 _LINE, _GAP, _HERE = "─", " ", "█"
-# What stands on the bar when several fall into one cell: the first of these.
-_LOOKS = {
-    "critical": ("✖", "trouble"),
-    "warning": ("▲", "warning"),
-    "mark": ("✚", "value"),
-    "capture": ("●", "life"),
-    "info": ("·", "text"),
-    "gap": (_GAP, "text"),
-}
-_ORDER = {name: at for at, name in enumerate(_LOOKS)}
 
 
 class Standing(NamedTuple):
@@ -84,13 +75,14 @@ class Timeline:
     def _make(self, now: Standing, events: Sequence[Event], width: int) -> None:
         self._cells = [(_LINE, "faint")] * width
         self._events = {}
-        for event in sorted(events, key=_rank, reverse=True):  # the last one drawn is what is seen
+        for event in sorted(events, key=rank, reverse=True):  # the last one drawn is what is seen
             first = self._cell(now, event.time)
             if event.kind == "gap":
                 last = self._cell(now, event.until_time or event.time)
-                self._cells[first + 1 : last] = [_LOOKS["gap"]] * max(0, last - first - 1)
+                self._cells[first + 1 : last] = [(_GAP, "text")] * max(0, last - first - 1)
                 continue
-            self._cells[first] = _LOOKS[_name(event)]
+            look = look_of(event)
+            self._cells[first] = look.letter, look.row
             self._events[first] = event
 
     def _cell(self, now: Standing, moment: float) -> int:
@@ -103,12 +95,3 @@ def span(seconds: float) -> str:
     minutes, rest = divmod(int(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
-
-
-def _name(event: Event) -> str:
-    name = event.severity if event.kind == "finding" else event.kind
-    return name if name in _LOOKS else "info"
-
-
-def _rank(event: Event) -> tuple[int, float]:
-    return _ORDER[_name(event)], event.time

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,8 +186,8 @@ def box(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "sys", tmp_path / "state"
 
 
-def capturing(box: tuple[Path, Path], **size: int) -> Terminal:
-    screen = Terminal("--sysfs", box[0], "-i", 0.25, **size, XDG_STATE_HOME=str(box[1]))
+def capturing(box: tuple[Path, Path], **more: Any) -> Terminal:
+    screen = Terminal("--sysfs", box[0], "-i", 0.25, **more, XDG_STATE_HOME=str(box[1]))
     screen.wait_for("GTT", 20)
     return screen
 
@@ -242,6 +244,38 @@ def test_leaving_ends_a_capture_and_keeps_it(box: tuple[Path, Path], by: str) ->
     run = kept(box)
     assert run.summary is not None and run.summary.samples >= 10
     assert run.status is Status.OK
+
+
+@pytest.mark.parametrize("colours", ["1", None])
+def test_nothing_is_written_behind_the_history(box: tuple[Path, Path], colours: str | None) -> None:
+    with capturing(box, **({"NO_COLOR": colours} if colours else {})) as screen:
+        screen.press("4")
+        screen.wait_for("esc back")
+        screen.wait_for("most")
+        screen.read(1)
+        before = len(screen.raw)
+        gtt(box, 70 << 30)
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            screen.read(0.2)
+        assert len(screen.raw) - before < 500
+        screen.press("4")
+        screen.wait_for("70.0 GiB")
+
+
+def test_a_capture_that_has_just_begun_is_not_left_running(box: tuple[Path, Path]) -> None:
+    for pause in (0.0, 0.15, 0.4):
+        with capturing(box) as screen:
+            screen.press("P")
+            time.sleep(pause)
+            screen.press("q")
+            began = time.monotonic()
+            assert screen.wait_end(20) == 0
+            assert time.monotonic() - began < 5
+    path = box[1] / "halotui/store.sqlite"
+    if path.exists():
+        runs = open_store(path, readonly=True).runs()
+        assert [run.status for run in runs] == [Status.OK] * len(runs)
 
 
 def test_where_nothing_can_be_kept_it_is_said(box: tuple[Path, Path]) -> None:

@@ -133,6 +133,53 @@ async def test_p_begins_and_ends_a_capture(cockpit: Open) -> None:
         assert recorder.opened == 1
 
 
+async def test_who_quits_while_it_starts_leaves_nothing_behind() -> None:
+    class Slow(FakeRecorder):
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def start(self, label: str) -> None:
+            self.begun.set()
+            await self.go.wait()
+            await super().start(label)
+
+        async def close(self) -> None:
+            assert self._now is not None, "it was closed before it had begun, and then begins"
+            await super().close()
+
+    recorder, feed = Slow(), Ticking(frame())
+
+    async def open_feed() -> Any:
+        return feed
+
+    app = HalotuiApp(open_feed, recorder=recorder.open)
+    async with app.run_test() as pilot:
+        await pilot.press("P")
+        await asyncio.wait_for(recorder.begun.wait(), 5)
+        await pilot.press("q")
+    closing = asyncio.ensure_future(app.close_feed())
+    await asyncio.sleep(0.05)
+    assert not closing.done()
+    recorder.go.set()
+    await asyncio.wait_for(closing, 5)
+    assert recorder.labels and recorder.closed == 1 and feed.closed
+
+
+async def test_other_keys_are_named_as_they_are(cockpit: Open) -> None:
+    keys = {"peak": "K", "mark": "circumflex_accent", "quit": "ctrl+q"}
+    async with cockpit(FakeRecorder(), size=(140, 30), keys=keys) as hand:
+        for words in (" ^q quit ", " K peak ", " ^ mark ", " ? help "):
+            assert words in f" {hand.foot}"
+        await hand.press("P", "m")
+        assert "peak 00" not in hand.app.canvas.text() and len(hand.app.screen_stack) == 1
+        await hand.press("K")
+        await hand.until(lambda: "K ends it" in hand.strip)
+        tips = {one.title: one.help for one in hand.app.get_system_commands(hand.app.screen)}
+        assert "(K)" in tips["Peak capture"]
+        await hand.press("question_mark")
+        await hand.until(lambda: " K " in hand.text)
+        assert " ^ " in hand.text and " P " not in hand.text
+
+
 async def test_the_line_moves_with_the_frames_alone(cockpit: Open) -> None:
     recorder = FakeRecorder()
     async with cockpit(recorder) as hand:

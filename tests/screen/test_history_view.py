@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import copytree
 from typing import Any, NamedTuple
 
 import pytest
@@ -33,9 +34,10 @@ from halotui.model import Finding, Frame, ServerState, Severity
 from halotui.recording.file import Writer
 from halotui.recording.past import RecordedPast
 from halotui.runs import Bucket, Event, Mark, Past
-from halotui.screens.history import DAY, HOUR, History
+from halotui.screens.history import LISTED, History
 from halotui.screens.history_chart import axis, breaks, clock_ticks, levels
 from halotui.screens.history_fields import Fields
+from halotui.screens.history_look import DAY, HOUR
 from halotui.themes import DEFAULT
 from halotui.widgets.rows import width_of
 
@@ -330,6 +332,26 @@ async def test_events_one_after_the_other(recorded: Path) -> None:
         assert (since + until) / 2 == pytest.approx(900, abs=1)  # in the middle
 
 
+class Flapping(RecordedPast):
+    """A finding every other second, for an hour."""
+
+    def events(self, since: float, until: float) -> list[Event]:
+        times = [NOW - HOUR + 2 * number for number in range(1800)]
+        return [Event(time=at, kind="finding", label=f"at {at:.0f}", severity="warning") for at in times]
+
+
+async def test_more_events_than_the_list_can_hold(recorded: Path) -> None:
+    async with looking(Flapping(recorded)) as view:
+        assert len(view.events) == LISTED
+        at = 900  # the first one after the middle
+        for _ in range(LISTED // 2 + 3):
+            await view.pilot.press("n")
+            chosen, listed = view.screen._chosen, view.screen.query_one(OptionList)
+            assert chosen is not None and chosen.time == NOW - HOUR + 2 * at
+            assert listed.highlighted is not None and chosen.label in view.events[listed.highlighted]
+            at += 1
+
+
 async def test_the_mouse_picks_events_and_presses_keys(recorded: Path) -> None:
     async with looking(RecordedPast(recorded), size=(120, 40)) as view:
         row = view.text("axis")
@@ -358,9 +380,68 @@ async def test_copied_and_written_as_csv(recorded: Path, tmp_path: Path) -> None
         assert max(float(row["most"]) for row in rows) == pytest.approx(moment(SPIKE).gpus[0].gtt_used_bytes)
         await view.press("w")
         (path,) = await view.until(lambda: list(tmp_path.glob("*.csv")))
-        assert path.name == f"history-{GTT}-20261120-094200.csv"
+        assert path.name == f"history-{GTT}-0000-c5-00-0-20261120-094200-20261120-104200.csv"
         await view.until(lambda: path.read_text() == view.app.clipboard)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_two_gpus_are_two_files(tmp_path: Path) -> None:
+    gpus = [gpu(gtt=10.0, id="0000:c5:00.0"), gpu(gtt=20.0, id="0000:c6:00.0")]
+    writer = Writer(tmp_path / f"{datetime.fromtimestamp(NOW - 60, UTC):%Y%m%dT%H%M%S}.000Z-7.halo")
+    for number in range(60):
+        writer.frame(frame(NOW - 60 + number, gpus=gpus, sources=[source("gpu")]))
+    writer.close()
+    async with looking(RecordedPast(tmp_path), field=("0000:c5:00.0", GTT), state=tmp_path) as view:
+        await view.press("w")
+        await view.until(lambda: len(list(tmp_path.glob("*.csv"))) == 1)
+        await view.press(*["right_square_bracket"] * 20)
+        while view.screen._look.pair != ("0000:c6:00.0", GTT):  # type: ignore[union-attr]
+            await view.press("right_square_bracket")
+        await view.press("w")
+        files = await view.until(lambda: len(list(tmp_path.glob("*.csv"))) == 2 and tmp_path.glob("*.csv"))
+        await view.until(lambda: len(view.said) >= 2)
+        found = {path.read_text().splitlines()[1].split(",")[2]: path for path in files}
+        assert set(found) == {"0000:c5:00.0", "0000:c6:00.0"}
+
+
+async def test_a_clock_that_was_ahead_does_not_hide_now(recorded: Path, tmp_path: Path) -> None:
+    """A segment of the time to come beside those of the last hours: the view is of now."""
+    copytree(recorded, tmp_path, dirs_exist_ok=True)
+    ahead = NOW + 2 * HOUR
+    path = tmp_path / f"{datetime.fromtimestamp(ahead, UTC):%Y%m%dT%H%M%S}.000Z-8.halo"
+    writer = Writer(path)
+    for number in range(60):
+        writer.frame(moment(ahead + number))
+    writer.close()
+    os.utime(path, (ahead + 60, ahead + 60))
+    async with looking(RecordedPast(tmp_path)) as view:
+        assert view.period == (3600, 0)
+        await view.press("right", "right", "end")
+        assert view.period == (3600, 0)
+        await view.press(*["right"] * 12)
+        assert view.period == pytest.approx((-3600 - 59, -7200 - 59), abs=1)  # the end of what there is
+
+
+async def test_another_key_closes_it_too(recorded: Path) -> None:
+    async def open_feed() -> Feed:
+        return Quiet()
+
+    async def open_past() -> Past:
+        return RecordedPast(recorded)
+
+    app = HalotuiApp(open_feed, past=open_past, keys={"history": "f9,ctrl+h"})
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("4")
+        assert not isinstance(app.screen, History)
+        for key in ("f9", "ctrl+h"):
+            await pilot.press(key)
+            assert isinstance(app.screen, History)
+            await pilot.press(key)
+            await pilot.pause()
+            assert not isinstance(app.screen, History)
+        await pilot.press("question_mark")
+        told = "\n".join(str(static.render()) for static in app.screen.query(Static))
+        assert "f9 ctrl+h" in told and "In the history (f9):" in told
 
 
 # --- a past that is empty, slow or broken

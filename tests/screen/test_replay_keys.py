@@ -301,7 +301,12 @@ async def test_what_has_no_sense_here_is_gone(replay: Open) -> None:
         await hand.until(lambda: "a recording: servers are not touched" in hand.said)
         await hand.press("question_mark")
         told = "\n".join(str(static.render()) for static in hand.app.screen.query(Static))
-        assert "Play the recording" in told and "Hold the picture" not in told and ", . < >" in told
+        assert (
+            "Play the recording" in told
+            and "Hold the picture" not in told
+            and ", . " in told
+            and "< > " in told
+        )
 
 
 async def test_live_keys_mean_what_they_did(tmp_path: Path) -> None:
