@@ -38,9 +38,12 @@ examples:
   halotui stream >> frames.jsonl          a frame a line, for ever
   halotui demo --fault spec-decay         a demo box with a fault
   halotui relaunch --set np=1 --dry-run   what a relaunch with other flags would do
+  halotui bench -- llama-bench -m x.gguf  peak memory around a command
+  halotui replay --last                   what was on the screen before the box went down
 
 exit codes: 0 ok, 1 failure or refused, 2 usage, config or read-only, 3 nothing reachable,
-4 rolled back (what ran before serves again), 5 lost (neither serves), 130 interrupted
+4 rolled back (what ran before serves again), 5 lost (neither serves), 130 interrupted;
+of bench: the command's own
 """
 
 
