@@ -150,7 +150,7 @@ def seconds(said: str | float) -> float:
     """``60``, ``90s``, ``5m``, ``1h``: a week at most. Raises ValueError."""
     value = times.seconds(str(said))
     if value > LONGEST:
-        raise ValueError(f"'{said}' is more than a week")
+        raise ValueError(f"'{said}' is no length of time of a week at most")
     return value
 
 

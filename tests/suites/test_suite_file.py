@@ -131,5 +131,5 @@ def test_times(said: str | float, value: float) -> None:
 
 @pytest.mark.parametrize("said", ["", "0", "-1", "1w", "1e9", "nan", "99d"])
 def test_no_times(said: str) -> None:
-    with pytest.raises(ValueError, match=r"no length of time|more than a week"):
+    with pytest.raises(ValueError, match="no length of time"):
         seconds(said)
