@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fake_recorder import MARKS, SUMMARY, FakeRecorder
 from msgspec.structs import replace
+from pilots import Fingers
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
@@ -46,21 +47,10 @@ class Ticking:
         self.closed = True
 
 
-class Hand:
+class Hand(Fingers):
     def __init__(self, app: HalotuiApp, pilot: Pilot[int], feed: Ticking) -> None:
-        self.app, self.pilot, self.feed = app, pilot, feed
-
-    async def press(self, *keys: str) -> None:
-        for key in keys:
-            await self.pilot.press(key)
-            await self.pilot.pause()
-
-    async def until(self, wanted: Callable[[], Any]) -> Any:
-        for _ in range(300):
-            if found := wanted():
-                return found
-            await self.pilot.pause(0.01)
-        raise AssertionError(f"never came; on {self.app.screen}: {self.said}\n{self.app.canvas.text()}")
+        super().__init__(app, pilot)
+        self.feed = feed
 
     async def see(self, kind: type[Any]) -> Any:
         return await self.until(lambda: self.app.screen if isinstance(self.app.screen, kind) else None)
@@ -77,10 +67,6 @@ class Hand:
     @property
     def foot(self) -> str:
         return self.app.canvas.text().splitlines()[-1]
-
-    @property
-    def said(self) -> str:
-        return "\n".join(note.message for note in self.app._notifications)
 
     @property
     def text(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fake_player import FakePlayer
+from pilots import Fingers
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
@@ -54,21 +55,10 @@ def picture(second: int) -> Frame:
 FRAMES = [picture(second) for second in range(LENGTH + 1)]
 
 
-class Hand:
+class Hand(Fingers):
     def __init__(self, app: HalotuiApp, pilot: Pilot[int], player: FakePlayer) -> None:
-        self.app, self.pilot, self.player = app, pilot, player
-
-    async def press(self, *keys: str) -> None:
-        for key in keys:
-            await self.pilot.press(key)
-            await self.pilot.pause()
-
-    async def until(self, wanted: Callable[[], Any]) -> Any:
-        for _ in range(300):
-            if found := wanted():
-                return found
-            await self.pilot.pause(0.01)
-        raise AssertionError(f"never came; on {self.app.screen}: {self.said}\n{self.app.canvas.text()}")
+        super().__init__(app, pilot)
+        self.player = player
 
     async def at(self, second: float) -> None:
         """Until the frame of that second is on screen."""
@@ -98,10 +88,6 @@ class Hand:
     @property
     def foot(self) -> str:
         return self.rows[-1]
-
-    @property
-    def said(self) -> str:
-        return "\n".join(note.message for note in self.app._notifications)
 
 
 Open = Callable[..., AbstractAsyncContextManager[Hand]]
