@@ -10,7 +10,7 @@ from msgspec import Struct
 
 
 class Field(Struct, frozen=True):
-    owner: str  # gpu | memory | process | throttle | server | slot
+    owner: str  # gpu | memory | process | throttle | server | facts | slot | request | model
     key: str  # attribute of the owner's struct, and JSON key
     label: str  # on screen
     unit: (
@@ -20,6 +20,7 @@ class Field(Struct, frozen=True):
     source: str  # where the number comes from
     formula: str = ""
     chart: bool = False
+    fine: bool = False  # of seconds: fractions count
 
     @property
     def id(self) -> str:
@@ -32,6 +33,9 @@ _SLOTS = "GET /slots of llama-server"
 _METRICS = "GET /metrics of llama-server (needs --metrics)"
 _PROPS = "GET /props of llama-server"
 _LOG = "the log of llama-server"
+_LOG4 = "the log of llama-server (builds since May 2026 print it from -lv 4 on)"
+_MODELS = "GET /v1/models of llama-server"
+_REQUEST = _LOG + ", its timing lines by task; else the task's slot, watched to a poll (said as ±)"
 _ARGV = "the command line and environment of the process"
 _MEMINFO = "/proc/meminfo, through psutil, as free counts it"
 _FDINFO = "/proc/PID/fdinfo of its DRM files, each client once (its own user or root may read it)"
@@ -317,6 +321,185 @@ FIELDS: tuple[Field, ...] = (
         "prompt batches.",
         "our own clock",
     ),
+    Field(
+        "server",
+        "engine",
+        "engine",
+        "text",
+        "llama.cpp, or what else serves models here, at the depth its own API allows.",
+        "the process",
+    ),
+    Field(
+        "server",
+        "address",
+        "address",
+        "text",
+        "Where it is asked, when that changes from start to start: the child of a router or of llama-swap.",
+        "the process, or GET /models of the router",
+    ),
+    Field("server", "behind", "behind", "text", "The router or llama-swap that started it.", "its parent"),
+    Field("server", "unit", "unit", "text", "The systemd unit it runs in.", "/proc/PID/cgroup"),
+    Field("server", "container", "container", "text", "The container it runs in.", "/proc/PID/cgroup"),
+    Field(
+        "server",
+        "kv_used_tokens",
+        "KV used",
+        "tokens",
+        "Tokens that the slots hold, idle ones included: their prefix is kept for the next request.",
+        _SLOTS + " (builds from b10068 on)",
+        "Σ n_prompt_tokens over slots",
+    ),
+    Field(
+        "server",
+        "kv_capacity_tokens",
+        "KV capacity",
+        "tokens",
+        "Tokens that the KV cache has room for: of one pool with unified KV, else of all slots together.",
+        _LOG4 + "; else n_ctx",
+        "unified: n_ctx; split: n_ctx per slot × slots",
+    ),
+    Field(
+        "server",
+        "kv_used_ratio",
+        "KV",
+        "ratio",
+        "How full the KV cache is.",
+        _SLOTS,
+        "KV used ÷ KV capacity",
+        chart=True,
+    ),
+    Field(
+        "server",
+        "kv_token_bytes",
+        "KV per token",
+        "bytes",
+        "KV cache that one token takes, over all layers.",
+        _LOG4,
+        "KV cache ÷ KV capacity = Σ layers (n_embd_k × bytes of the K type + n_embd_v × bytes of the V type)",
+    ),
+    Field(
+        "server",
+        "draft_mean_tokens",
+        "mean length",
+        "tokens",
+        "Tokens that one pass of the model gave, over the last requests. 1 is what it gives without "
+        "speculation.",
+        _LOG + ", by task; else the draft counters of /metrics",
+        "generated ÷ (generated - accepted), last 4 finished requests",
+        chart=True,
+    ),
+    Field(
+        "server",
+        "draft_gained_tokens",
+        "gained",
+        "tokens",
+        "Tokens that came out of drafts since the server started: so many passes of the model were saved.",
+        _METRICS + "; else " + _LOG,
+        "Σ accepted",
+    ),
+    Field(
+        "server",
+        "draft_accepted_per_position",
+        "per position",
+        "text",
+        "Share of the drafts whose 1st, 2nd, 3rd ... token was accepted. Where it falls off, a longer draft "
+        "is wasted work.",
+        _METRICS + " (builds from v0.4.0 on)",
+        "accepted at position ÷ drafts",
+    ),
+    Field(
+        "server",
+        "draft_gain_ratio",
+        "net gain",
+        "ratio",
+        "Decode speed with speculation against an estimate of it without. Below 100 % speculation costs more "
+        "than it brings.",
+        "the finished requests of one stream at a time",
+        "see the speculation section of the server view (5)",
+        chart=True,
+    ),
+    Field("server", "draft_gain_error_ratio", "net gain ±", "ratio", "How far off that may be.", _LOG),
+    Field(
+        "server",
+        "ttft_seconds",
+        "TTFT",
+        "seconds",
+        "Time to the first token, median of the last finished requests: from the start of the slot's work. "
+        "What a request waited in the queue comes on top, and is not in any source.",
+        _LOG + " (prompt eval time)",
+        chart=True,
+        fine=True,
+    ),
+    Field(
+        "server",
+        "still_seconds",
+        "still",
+        "seconds",
+        "There is work, the server says it is well, and no token, no prompt batch and no line of its log has "
+        "come for so long.",
+        _SLOTS + ", " + _LOG + " and /health",
+    ),
+    Field(
+        "server",
+        "spec_type",
+        "speculation",
+        "text",
+        "The kind of speculation.",
+        _SLOTS + ", else " + _ARGV,
+    ),
+    Field("server", "speculative", "speculating", "text", "Whether speculation really came up.", _SLOTS),
+    Field(
+        "server",
+        "kv_unified",
+        "unified KV",
+        "text",
+        "One KV pool for all slots, or a part for each.",
+        _LOG + "; else " + _ARGV,
+    ),
+    # --- facts: what does not change while a server runs
+    Field("facts", "context_tokens", "n_ctx", "tokens", "Context of all slots together.", _LOG4),
+    Field("facts", "context_trained_tokens", "trained", "tokens", "What the model was trained for.", _MODELS),
+    Field("facts", "layers_offloaded", "layers on GPU", "count", "Layers on the GPU.", _LOG4),
+    Field("facts", "layers_total", "layers", "count", "Layers, with the output layer.", _LOG4),
+    Field("facts", "kv_cells", "KV cells", "tokens", "Tokens that one KV buffer has room for.", _LOG4),
+    Field("facts", "kv_layers", "KV layers", "count", "Layers that have a KV cache.", _LOG4),
+    Field("facts", "cache_type_k", "K type", "text", "Type of the K cache.", _LOG4 + "; else " + _ARGV),
+    Field("facts", "cache_type_v", "V type", "text", "Type of the V cache.", _LOG4 + "; else " + _ARGV),
+    Field(
+        "facts",
+        "flash_attention",
+        "flash attention",
+        "text",
+        "on or off; auto where only the wish is known.",
+        _LOG4 + "; else " + _ARGV,
+    ),
+    Field("facts", "batch_tokens", "batch", "tokens", "-b: tokens of a logical batch.", _LOG4),
+    Field("facts", "ubatch_tokens", "ubatch", "tokens", "-ub: tokens of a physical batch.", _LOG4),
+    Field(
+        "facts",
+        "graph_splits",
+        "graph splits",
+        "count",
+        "Parts the graph is cut into. One or two is right; dozens mean that it jumps between devices.",
+        _LOG4,
+    ),
+    Field("facts", "graph_nodes", "graph nodes", "count", "Operations in the graph.", _LOG4),
+    Field("facts", "threads", "threads", "count", "CPU threads that compute.", _LOG + "; else " + _ARGV),
+    Field("facts", "load_seconds", "load time", "seconds", "From the first line of the load to ready.", _LOG),
+    Field(
+        "facts",
+        "prompt_cache_bytes",
+        "prompt cache",
+        "bytes",
+        "--cache-ram: RAM that prompts of idle slots may take.",
+        _LOG4 + "; else " + _ARGV,
+        fine=True,
+    ),
+    Field("facts", "rpc_peers", "RPC peers", "text", "rpc-servers that hold a part.", _ARGV),
+    Field("facts", "verbosity", "log level", "count", "-lv of the server.", _LOG + "; else " + _ARGV),
+    Field("facts", "parameters", "parameters", "count", "Of the model.", _MODELS),
+    Field("facts", "model_bytes", "model size", "bytes", "The weights.", _MODELS + "; else " + _LOG4),
+    Field("facts", "model_type", "quantisation", "text", "The weights' type.", _MODELS),
     # --- slot
     Field("slot", "id", "slot", "count", "The slot's number.", _SLOTS),
     Field("slot", "phase", "phase", "text", "idle, prompt (prefill) or decode.", _SLOTS),
@@ -403,6 +586,124 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("slot", "remaining_tokens", "left", "tokens", "Tokens the request may still generate.", _SLOTS),
     Field("slot", "context_tokens", "ctx limit", "tokens", "Context of this slot.", _SLOTS),
+    Field(
+        "slot",
+        "phase_seconds",
+        "in phase",
+        "seconds",
+        "Time since the phase was first seen: late by up to one poll.",
+        _SLOTS,
+    ),
+    Field(
+        "slot",
+        "still_seconds",
+        "still",
+        "seconds",
+        "It is at work and nothing of it has moved for so long.",
+        _SLOTS,
+    ),
+    Field(
+        "slot",
+        "kv_ratio",
+        "KV share",
+        "ratio",
+        "Its share of the tokens that all slots hold.",
+        _SLOTS,
+        "tokens of the slot ÷ Σ over slots",
+    ),
+    Field(
+        "slot",
+        "draft_mean_tokens",
+        "mean length",
+        "tokens",
+        "Tokens that one pass of the model gave in this slot's last finished request.",
+        _LOG,
+    ),
+    # --- request
+    Field("request", "slot", "slot", "count", "The slot that worked on it.", _REQUEST),
+    Field("request", "task", "task", "count", "The server's number for it.", _REQUEST),
+    Field("request", "prompt_tokens", "prompt", "tokens", "Prompt tokens computed.", _REQUEST),
+    Field(
+        "request",
+        "cached_tokens",
+        "cached",
+        "tokens",
+        "Prompt tokens that the slot still had: they cost no time.",
+        _SLOTS + "; else " + _LOG,
+        "tokens in the slot at the end - computed - generated + 1",
+    ),
+    Field(
+        "request", "prompt_tokens_per_second", "prefill", "tokens/s", "Prompt tokens per second.", _REQUEST
+    ),
+    Field("request", "prompt_seconds", "prompt time", "seconds", "Time that the prompt took.", _REQUEST),
+    Field(
+        "request",
+        "ttft_seconds",
+        "TTFT",
+        "seconds",
+        "From the start of the slot's work to the first token. The wait in the queue comes on top.",
+        _REQUEST,
+        fine=True,
+    ),
+    Field("request", "ttft_error_seconds", "TTFT ±", "seconds", "How far off that may be.", _REQUEST),
+    Field("request", "generation_tokens", "generated", "tokens", "Tokens generated.", _REQUEST),
+    Field("request", "generation_tokens_per_second", "decode", "tokens/s", "Tokens per second.", _REQUEST),
+    Field("request", "generation_seconds", "decode time", "seconds", "Time that the answer took.", _REQUEST),
+    Field("request", "draft_tokens", "drafted", "tokens", "Tokens drafted.", _LOG),
+    Field("request", "draft_accepted_tokens", "accepted", "tokens", "Drafted tokens accepted.", _LOG),
+    Field(
+        "request",
+        "draft_acceptance_ratio",
+        "draft",
+        "ratio",
+        "Accepted share.",
+        _LOG,
+        "accepted ÷ drafted",
+        fine=True,
+    ),
+    Field(
+        "request",
+        "draft_coverage_ratio",
+        "cover",
+        "ratio",
+        "Tokens drafted for each token generated.",
+        _LOG,
+        "drafted ÷ generated",
+        fine=True,
+    ),
+    Field(
+        "request",
+        "draft_mean_tokens",
+        "mean length",
+        "tokens",
+        "Tokens that one pass of the model gave.",
+        _LOG,
+        fine=True,
+    ),
+    Field("request", "context_tokens", "depth", "tokens", "Tokens in the slot at the end.", _REQUEST),
+    Field(
+        "request",
+        "end",
+        "end",
+        "text",
+        "done; cancelled: the client went away; truncated: the context was shifted or full; error.",
+        _LOG,
+    ),
+    Field("request", "reason", "reason", "text", "Of an error.", _LOG),
+    Field("request", "started_time", "started", "time", "When its slot began.", _REQUEST),
+    Field("request", "ended_time", "ended", "time", "When it ended.", _REQUEST),
+    Field(
+        "request", "wall_seconds", "wall", "seconds", "From the slot's start to the end.", _REQUEST, fine=True
+    ),
+    Field("request", "source", "source", "text", "log: the server's own figures; slots: watched.", "halotui"),
+    # --- model
+    Field("model", "id", "model", "text", "Its name.", "the API of what serves it"),
+    Field("model", "state", "state", "text", "unloaded, loading, loaded, sleeping, failed.", "the same"),
+    Field("model", "address", "address", "text", "Where its own server answers.", "the same"),
+    Field("model", "bytes", "memory", "bytes", "All the memory it takes.", "the same"),
+    Field("model", "gpu_bytes", "on GPU", "bytes", "Of which on the GPU.", "the same"),
+    Field("model", "context_tokens", "context", "tokens", "Its context.", "the same"),
+    Field("model", "expires_time", "until", "time", "It is unloaded then.", "the same"),
 )
 
 BY_ID: dict[str, Field] = {field.id: field for field in FIELDS}

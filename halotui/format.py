@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from halotui.fields import Field
@@ -60,6 +61,18 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02}" if hours < 24 else f"{hours // 24} d {hours % 24:02} h"
 
 
+def seconds(value: float) -> str:
+    """``42.0 ms``, ``1.27 s``, ``2 min``: where fractions count."""
+    if value < 0.9995:
+        return f"{digits(value * 1000)} ms"
+    return f"{digits(value)} s" if value < 59.95 else duration(value)
+
+
+def clock(unix: float) -> str:
+    """The time of day here."""
+    return time.strftime("%H:%M:%S", time.localtime(unix))
+
+
 _UNITS: dict[str, Callable[[float], str]] = {
     "bytes": size,
     "hertz": hertz,
@@ -71,6 +84,7 @@ _UNITS: dict[str, Callable[[float], str]] = {
     "tokens": lambda value: f"{count(value)} tok",
     "tokens/s": lambda value: f"{rate(value)} t/s",
     "count": count,
+    "time": clock,
     "text": str,
 }
 
@@ -82,6 +96,6 @@ def show(field: Field, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):
-        unit = _UNITS.get(field.unit, str)
+        unit = seconds if field.fine else _UNITS.get(field.unit, str)
         return str(value) if field.unit == "count" and field.key in ("pid", "id", "task") else unit(value)
     return str(value)

@@ -59,6 +59,26 @@ class SlotPhase(StrEnum):
     DECODE = "decode"
 
 
+class ModelState(StrEnum):
+    """A model that a router, Ollama or their like serves."""
+
+    UNLOADED = "unloaded"
+    DOWNLOADING = "downloading"
+    LOADING = "loading"
+    LOADED = "loaded"
+    SLEEPING = "sleeping"
+    FAILED = "failed"
+
+
+class End(StrEnum):
+    """How a request came to its end."""
+
+    DONE = "done"
+    CANCELLED = "cancelled"  # the client went away
+    TRUNCATED = "truncated"  # the context was shifted, or was full
+    ERROR = "error"
+
+
 class Severity(StrEnum):
     INFO = "info"
     WARNING = "warning"
@@ -98,14 +118,31 @@ class Memory(Struct, frozen=True, omit_defaults=True, kw_only=True):
     swap_used_bytes: int | None = None
 
 
+class LogPlace(Struct, frozen=True, kw_only=True):
+    """Where a server's log goes: a table of ``collectors.log_sources`` knows how each kind is followed."""
+
+    kind: str  # file | journal | container | stdin
+    name: str  # the path | the unit | the container's name | "-"
+    user: bool = False  # journal: a unit of the user's own systemd
+    engine: str = ""  # container: podman | docker
+    since_time: float | None = None  # Unix seconds: what is older is of another process
+
+
 class ServerProcess(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What the process of a llama-server tells: its command line and environment.
+    """What the process of a server tells: its command line and environment, and where it runs.
 
     ``api_key`` is for the poller alone; nothing that is drawn, logged or recorded may carry this struct.
     """
 
     pid: int
-    url: str  # http://host:port to ask, loopback where it listens everywhere
+    url: str  # what it is known by, and keeps when it restarts: see ``Server.url``
+    address: str | None = None  # where it is asked, when that is elsewhere: http://host:port or unix:/path
+    unreachable: str | None = None  # why it cannot be asked at all: a container without a published port
+    engine: str = "llama.cpp"  # | llama-swap | rpc-server | ollama | vllm | lemonade | lmstudio
+    behind: str | None = None  # the URL of the router or llama-swap that started it
+    router: bool | None = None  # it was started without a model, to serve many; None: not known
+    unit: str | None = None  # of systemd
+    container: str | None = None  # its name, else the first 12 digits of its id
     started_time: float | None = None  # Unix seconds
     name: str = "llama-server"
     slots_asked: int | None = None  # -np; None when the user left it to the server
@@ -117,10 +154,18 @@ class ServerProcess(Struct, frozen=True, omit_defaults=True, kw_only=True):
     spec_type: str | None = None
     sleep_idle_seconds: int | None = None
     metrics: bool | None = None
-    log_path: str | None = None
+    log: LogPlace | None = None
+    log_path: str | None = None  # of a regular file, as the server names it
     backend: str | None = None  # as far as the binary or environment tells: vulkan, rocm, cpu
     cache_type_k: str | None = None
     cache_type_v: str | None = None
+    flash_attention: str | None = None  # on | off | auto
+    batch_tokens: int | None = None
+    ubatch_tokens: int | None = None
+    threads: int | None = None
+    prompt_cache_bytes: int | None = None  # --cache-ram
+    rpc_peers: tuple[str, ...] = ()
+    verbosity: int | None = None  # -lv
     api_key: str | None = None
 
     def __repr__(self) -> str:
@@ -154,6 +199,7 @@ class SlotReading(Struct, frozen=True, kw_only=True):
     tokens: int | None = None  # n_prompt_tokens: tokens now in the slot (newer builds)
     prompt_processed: int | None = None
     prompt_cached: int | None = None
+    spec_type: str | None = None  # as it runs, "none" left out: draft-simple, ngram-mod ...
 
 
 class Metrics(Struct, frozen=True, kw_only=True):
@@ -169,27 +215,124 @@ class Metrics(Struct, frozen=True, kw_only=True):
     decode_calls_total: float | None = None
     draft_tokens_total: float | None = None
     draft_accepted_total: float | None = None
+    draft_steps_total: float | None = None  # times that something was drafted
+    draft_accepted_per_position: tuple[float, ...] = ()  # accepted tokens, by place in the draft
+    cached_tokens_total: float | None = None
     requests_processing: float | None = None
     requests_deferred: float | None = None
 
 
-class Request(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One finished request, from the log by task id, or summed from counters (``slot`` unknown)."""
+class ModelMeta(Struct, frozen=True, kw_only=True):
+    """``GET /v1/models``: what the model is."""
 
-    source: str  # log | metrics
+    context_trained_tokens: int | None = None
+    parameters: int | None = None
+    bytes: int | None = None
+    type: str | None = None  # ftype, as Q4_K - Medium
+
+
+class ServedModel(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One of the models that a server offers: of a router, llama-swap, Ollama, LM Studio."""
+
+    id: str
+    state: ModelState
+    address: str | None = None  # where its own server answers, when it is loaded
+    url: str | None = None  # of its own tab
+    reason: str | None = None  # why it failed
+    bytes: int | None = None  # of memory, all of it
+    gpu_bytes: int | None = None
+    context_tokens: int | None = None
+    expires_time: float | None = None  # Unix seconds: unloaded then
+    pid: int | None = None
+
+
+class Request(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One finished request: from the log by task id, from watching its slot, or summed from counters."""
+
+    source: str  # log: the server's own figures | slots: ours, to a poll | metrics: several in one
     slot: int | None = None
     task: int | None = None
     prompt_tokens: int | None = None  # computed, cached ones not counted
+    cached_tokens: int | None = None
     prompt_tokens_per_second: float | None = None
+    prompt_seconds: float | None = None
+    ttft_seconds: float | None = None  # from its slot's start to its first token
+    ttft_error_seconds: float | None = None  # ±
     generation_tokens: int | None = None
     generation_tokens_per_second: float | None = None
+    generation_seconds: float | None = None
     draft_tokens: int | None = None  # drafted; 0 when speculation is on and nothing was drafted
     draft_accepted_tokens: int | None = None
+    draft_acceptance_ratio: float | None = None  # accepted ÷ drafted
+    draft_coverage_ratio: float | None = None  # drafted ÷ generated
+    draft_mean_tokens: float | None = None  # tokens that one pass of the model gave, as the log says
     context_tokens: int | None = None  # tokens in the slot when it ended
-    truncated: bool | None = None
+    end: End | None = None
+    reason: str | None = None  # of an error, in our words
+    started_time: float | None = None  # Unix seconds
+    ended_time: float | None = None
+    wall_seconds: float | None = None  # from its slot's start to its end
 
 
-class LogFacts(Struct, frozen=True, omit_defaults=True, kw_only=True):
+class ServerEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Something in a log that is worth a person's attention."""
+
+    kind: str  # a row of collectors.log_events: load-failed, kv-full, context-exceeded, abort ...
+    severity: Severity
+    text: str  # our words, and numbers
+    detail: str | None = None  # the server's own line, harmless
+    time: float | None = None  # Unix seconds
+    slot: int | None = None
+    task: int | None = None
+
+
+class Buffer(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Memory that a server took, on one device."""
+
+    device: str  # Vulkan0, ROCm0, CPU_Mapped, Vulkan_Host ...
+    kind: str  # model | kv | recurrent | compute | output
+    bytes: int
+    draft: bool = False  # of the draft model
+
+
+class Device(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What llama.cpp found to compute on."""
+
+    id: str  # Vulkan0, ROCm0, CPU, RPC0 ...
+    name: str | None = None
+    total_bytes: int | None = None
+    free_bytes: int | None = None  # before the load
+
+
+class ServerFacts(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What does not change while a server runs, beyond what ``Server`` itself holds."""
+
+    devices: tuple[Device, ...] = ()
+    buffers: tuple[Buffer, ...] = ()
+    layers_offloaded: int | None = None
+    layers_total: int | None = None
+    context_tokens: int | None = None  # of all slots together
+    kv_cells: int | None = None  # tokens that the KV cache has room for
+    kv_layers: int | None = None
+    cache_type_k: str | None = None
+    cache_type_v: str | None = None
+    flash_attention: str | None = None  # on | off | auto: asked for, and not known what came of it
+    batch_tokens: int | None = None
+    ubatch_tokens: int | None = None
+    graph_splits: int | None = None
+    graph_nodes: int | None = None
+    threads: int | None = None
+    load_seconds: float | None = None
+    prompt_cache_bytes: int | None = None  # limit of --cache-ram
+    rpc_peers: tuple[str, ...] = ()
+    verbosity: int | None = None  # of the log
+    context_trained_tokens: int | None = None
+    parameters: int | None = None
+    model_bytes: int | None = None
+    model_type: str | None = None
+
+
+class LogFacts(ServerFacts, frozen=True, omit_defaults=True, kw_only=True):
     """What the log told about the server since it started."""
 
     build: str | None = None
@@ -199,9 +342,12 @@ class LogFacts(Struct, frozen=True, omit_defaults=True, kw_only=True):
     slot_context_tokens: int | None = None
     kv_unified: bool | None = None
     kv_cache_bytes: int | None = None  # of the target model, all devices
+    spec_type: str | None = None
+    draft_model: str | None = None
     model_loaded: bool | None = None
     draft_loaded: bool | None = None
     draft_failed: str | None = None  # the error line that turned speculation off
+    hides_memory: bool | None = None  # a build and level that keep buffers and their like to themselves
 
 
 class LogLine(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -209,6 +355,7 @@ class LogLine(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     text: str
     level: str = "info"  # info | warning | error | debug
+    time: float | None = None  # Unix seconds, to what the log's own clock tells
 
 
 class Slot(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -230,14 +377,23 @@ class Slot(Struct, frozen=True, omit_defaults=True, kw_only=True):
     speculative: bool | None = None
     draft_acceptance_ratio: float | None = None  # of this slot's last finished request
     draft_coverage_ratio: float | None = None
+    draft_mean_tokens: float | None = None
+    kv_ratio: float | None = None  # its share of what all slots hold together
     elapsed_seconds: float | None = None  # since we saw the task start: ± one poll
+    phase_seconds: float | None = None  # since we saw the phase begin: ± one poll
+    still_seconds: float | None = None  # at work, and nothing of it has moved for so long
 
 
 class Server(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One llama-server at one instant."""
 
-    url: str
+    url: str  # its identity: kept over restarts. A router's child is ROUTER?model=NAME
     state: ServerState
+    engine: str = "llama.cpp"
+    address: str | None = None  # where it is asked, when not at its url
+    behind: str | None = None  # the URL of the router or llama-swap that started it
+    unit: str | None = None  # of systemd
+    container: str | None = None
     reason: str | None = None  # why it is in that state, when that needs a word
     pid: int | None = None
     model: str | None = None
@@ -253,6 +409,14 @@ class Server(Struct, frozen=True, omit_defaults=True, kw_only=True):
     slot_context_tokens: int | None = None
     kv_unified: bool | None = None
     kv_cache_bytes: int | None = None
+    kv_used_tokens: int | None = None
+    kv_capacity_tokens: int | None = None
+    kv_used_ratio: float | None = None
+    kv_token_bytes: float | None = None  # of KV cache that one token takes, all layers
+    facts: ServerFacts | None = None
+    provenance: dict[str, str] = {}  # a key of Server or ServerFacts -> log | /props | /slots | ...
+    facts_hidden: str | None = None  # why memory facts are missing, when the log could tell them
+    models: tuple[ServedModel, ...] = ()
     speculative: bool | None = None
     spec_type: str | None = None
     requests_deferred: int | None = None
@@ -262,9 +426,17 @@ class Server(Struct, frozen=True, omit_defaults=True, kw_only=True):
     last_prompt_tokens_per_second: float | None = None
     draft_acceptance_ratio: float | None = None  # over the last finished requests
     draft_coverage_ratio: float | None = None
-    log_path: str | None = None
+    draft_mean_tokens: float | None = None  # tokens a pass of the model gives, over the same
+    draft_gained_tokens: int | None = None  # accepted since its start: passes of the model saved
+    draft_accepted_per_position: tuple[float, ...] = ()  # share of drafts accepted at least so far
+    draft_gain_ratio: float | None = None  # decode speed ÷ that without speculation, estimated
+    draft_gain_error_ratio: float | None = None  # ±
+    ttft_seconds: float | None = None  # median of the last finished requests
+    still_seconds: float | None = None  # health ok, work to do, and nothing has moved for so long
+    log_path: str | None = None  # or what it is followed by: "journal UNIT", "podman logs NAME"
     slots: tuple[Slot, ...] = ()
     requests: tuple[Request, ...] = ()  # finished since the frame before
+    events: tuple[ServerEvent, ...] = ()  # since the frame before
     log: tuple[LogLine, ...] = ()  # written since the frame before
 
 

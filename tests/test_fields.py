@@ -7,10 +7,11 @@ import pytest
 
 from halotui import fields
 from halotui.collectors.gpu_metrics import GpuMetrics
-from halotui.model import Gpu, Memory, Server, Slot
+from halotui.model import Gpu, Memory, Request, ServedModel, Server, ServerFacts, Slot
 from halotui.runs import ProcessPeak
 
 OWNERS = {"gpu": Gpu, "memory": Memory, "process": ProcessPeak, "server": Server, "slot": Slot}
+OWNERS |= {"facts": ServerFacts, "request": Request, "model": ServedModel}
 KEYS = {
     **{owner: frozenset(struct.__struct_fields__) for owner, struct in OWNERS.items()},
     "throttle": frozenset(

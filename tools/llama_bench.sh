@@ -3,16 +3,9 @@
 # installed wheel. Half a minute with g++. For tests that are given HALOTUI_LLAMA_BENCH=DIRECTORY/llama-bench.
 #   tools/llama_bench.sh [DIRECTORY]
 set -eu
-python=$("${PYTHON:-python3}" -c "import sys; print(sys.executable)")
-directory=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/halotui/llama-bench}
-version=$("$python" -c 'from importlib.metadata import version; print(version("xllamacpp"))')
-mkdir -p "$directory"
-directory=$(cd "$directory" && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-"$python" -m pip download --quiet --no-deps --no-binary xllamacpp --dest "$work" "xllamacpp==$version"
-tar -xzf "$work"/xllamacpp-*.tar.gz -C "$work" --strip-components 1
-source=$work/thirdparty/llama.cpp
+. "$(dirname "$0")/llama_source.sh"
+llama_directory llama-bench "${1:-}"
+llama_source
 cat >"$work/exported.cpp" <<'CPP'
 #include "arg.h"
 // what the wheel keeps to itself, as common/arg.cpp has it

@@ -6,7 +6,7 @@ import math
 import re
 from enum import StrEnum
 from pathlib import PurePath
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from msgspec import Meta, MsgspecError, Struct
 from msgspec.json import Decoder
@@ -195,4 +195,5 @@ def parse_metrics(body: bytes) -> Metrics:
     found = sums | totals
     if not found:
         raise HttpProblem(HttpKind.FAILED, "not llama-server's metrics")
-    return Metrics(**{field: value for field, value in found.items() if math.isfinite(value)})
+    finite: dict[str, Any] = {field: value for field, value in found.items() if math.isfinite(value)}
+    return Metrics(**finite)

@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from halotui.collectors.log_follow import GAP
-from halotui.model import LogFacts, LogLine, Request
+from halotui.model import End, LogFacts, LogLine, Request
 from halotui.safe import clean
 
 MOST_SLOTS = 256  # a real server has a handful; a hostile log names as many as it likes
@@ -130,7 +130,7 @@ class ServerLog:
             draft_tokens=drafted,
             draft_accepted_tokens=accepted,
             context_tokens=tokens,
-            truncated=truncated,
+            end=End.TRUNCATED if truncated else End.DONE,
         )
 
     # Lines of a task.

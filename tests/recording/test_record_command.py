@@ -141,8 +141,21 @@ def test_on_a_full_disk_it_says_so_and_keeps_what_is_there(server: Any, tmp_path
     command = "import resource, os, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0})); "
     command = command.format(full) + "os.execv(sys.argv[1], sys.argv[1:])"
     done = subprocess.run(
-        [sys.executable, "-c", command, *map(str, HALOTUI), "record", path, "--append", "--for", "4"]
-        + ["-i", "0.25", "--url", server.url],
+        [
+            sys.executable,
+            "-c",
+            command,
+            *map(str, HALOTUI),
+            "record",
+            path,
+            "--append",
+            "--for",
+            "4",
+            "-i",
+            "0.25",
+            "--url",
+            server.url,
+        ],
         env={**environment(), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
