@@ -17,14 +17,15 @@ from textual.binding import Binding
 from textual.screen import Screen
 
 from halotui import fields, private
-from halotui.keymap import DESK, KEYS, LIVE, PAST, PLAYER, RECORDER, usable
+from halotui.keymap import DESK, KEYS, LIVE, PAST, PLAYER, RECORDER, REQUESTS, usable
 from halotui.safe import clean
 from halotui.screens.driver import QuietDriver
+from halotui.screens.pages import Pages
 from halotui.themes import DEFAULT, Theme, load_all
-from halotui.widgets import footer, header, log_pane, sources_pane
+from halotui.widgets import footer, hidden
 from halotui.widgets.canvas import Canvas, first
-from halotui.widgets.layout import PANELS, SMALLEST, Place, places
-from halotui.widgets.rows import FINDING, Row, Run, fill
+from halotui.widgets.layout import PANELS, SMALLEST, Place, around, places
+from halotui.widgets.rows import ORDER, TAB, Ref, Row, Run, fill
 from halotui.widgets.styles import styles, textual_theme
 from halotui.widgets.view import View
 
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 PACES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between frames
 _SETTLED = 3  # frames until everything that is imported late is there
 _NEEDS = {key.verb: key.needs for key in KEYS if key.needs not in ("", DESK)}  # a missing desk is said
-_WHOLE = {"log": log_pane.rows, "sources": sources_pane.rows}  # views that fill the screen
 
 
 class HalotuiApp(App[int]):
@@ -95,9 +95,9 @@ class HalotuiApp(App[int]):
         self._state_dir = state_dir or Path.cwd()
         self._themes, self._troubles = themes or load_all()[0], troubles
         self._theme_name = theme
-        self._view_name = "cockpit"
-        self.view = View(label=label)
+        self.view = View(label=label, acting=desk is not None)
         self.canvas = Canvas(self._layout, styles(self._themes[self._theme_name], self._color))
+        self._pages = Pages(self, self.view, self.canvas)
         self._mapped = dict(keys or {})
         self._settle_keys()
         if self._mapped:
@@ -197,20 +197,18 @@ class HalotuiApp(App[int]):
 
     def _panels(self, width: int, height: int) -> list[tuple[Place, list[Row]]]:
         """From the header to the footer."""
-        view = self.view
-        whole = _WHOLE.get(self._view_name)
-        if whole is not None:
-            body = Place(self._view_name, 0, 1, width, height - 2)
-            head, foot = Place("header", 0, 0, width, 1), Place("footer", 0, height - 1, width, 1)
-            return [
-                (head, header.rows(view, width, 1)),
-                (body, whole(view, width, height - 2)),
-                (foot, self._footer(view, width, 1)),
-            ]
-        found = len(view.frame.findings) if view.frame is not None else 0
-        slots = len(view.server.slots) if view.server is not None else 1
+        view, pages = self.view, self._pages
         panels = {**PANELS, "footer": self._footer}
-        return [(p, panels[p.panel](view, p.width, p.height)) for p in places(width, height, found, slots)]
+        if pages.whole:
+            *head, foot = around(width, height, len(view.servers))
+            body = Place(pages.name, 0, len(head), width, foot.y - len(head))
+            panels[pages.name] = lambda _, *size: pages.rows(*size)
+            here = [*head, body, foot]
+        else:
+            found = len(view.frame.findings) if view.frame is not None else 0
+            served = len(view.server.slots or view.server.models) if view.server is not None else 1
+            here = places(width, height, found, served, len(view.servers))
+        return [(place, panels[place.panel](view, place.width, place.height)) for place in here]
 
     def _footer(self, view: View, width: int, height: int) -> list[Row]:
         note, loud = self._note
@@ -237,6 +235,7 @@ class HalotuiApp(App[int]):
             PAST: self._past,
             PLAYER: self._replay,
             LIVE: self._replay is None,
+            REQUESTS: self._pages.name == REQUESTS,
         }
         self._able = frozenset(name for name, what in there.items() if what)
         self._keys = usable(self._able, self._mapped)
@@ -270,8 +269,9 @@ class HalotuiApp(App[int]):
         from halotui.screens.explain import Explain, explain, finding_text
 
         ref = self.canvas.cursor
-        findings = self.view.frame.findings if self.view.frame is not None else ()
-        finding = self._finding() if ref is not None else next(iter(findings), None)
+        finding = self.view.finding(ref)
+        if ref is None and not self._pages.whole and self.view.frame is not None:
+            finding = next(iter(self.view.frame.findings), None)
         if finding is not None:
             cure = bool(finding.patch) and self._desk is not None
 
@@ -285,13 +285,6 @@ class HalotuiApp(App[int]):
         else:
             self.canvas.move(0, 1)
 
-    def _finding(self) -> Finding | None:
-        """The one under the cursor."""
-        ref, frame = self.canvas.cursor, self.view.frame
-        if ref is None or frame is None or ref.field != FINDING:
-            return None
-        return next((found for found in frame.findings if f"{found.id} {found.subject}" == ref.subject), None)
-
     # --- what changes a server
 
     def action_act(self, name: str) -> None:
@@ -299,7 +292,9 @@ class HalotuiApp(App[int]):
             why = "read-only" if self._replay is None else "a recording"
             self.notify(f"{why}: servers are not touched from here", timeout=3)
             return
-        finding = self._finding() if name == "relaunch" else None
+        finding = self.view.finding(self.canvas.cursor) if name == "relaunch" else None
+        if name == "relaunch" and self._pages.name == "server" and self.view.server is not None:
+            finding = finding or hidden.finding(self.view.server)
         self._act(name, *([finding] if finding is not None else []))
 
     def _act(self, name: str, *more: Finding) -> None:
@@ -337,6 +332,14 @@ class HalotuiApp(App[int]):
         if self._replay is not None:
             self.run_worker(self._replay.guarded(name, *more))
 
+    def on_canvas_chosen(self, message: Canvas.Chosen) -> None:
+        """A tab, or what to order by."""
+        if message.ref.field == TAB:
+            self._turn(lambda: self.view.choose(message.ref.subject))
+        elif message.ref.field == ORDER:
+            self._pages.by(message.ref.subject)
+        self.canvas.update()
+
     def on_canvas_sought(self, message: Canvas.Sought) -> None:
         self.action_replay("click", message.cell)
 
@@ -365,21 +368,16 @@ class HalotuiApp(App[int]):
         await self.run_action(next(key.action for key in KEYS if key.id == message.key))
 
     def action_scroll(self, lines: float) -> None:
-        """Through the log; further than either end is the end."""
-        view = self.view
-        view.scroll = int(max(0, min(len(view.log()) - 1, view.scroll + lines)))
-        self.canvas.update()
+        self._pages.scroll(lines)
 
     def action_move(self, dx: int, dy: int) -> None:
-        self.canvas.move(dx, dy)
+        self._pages.move(dx, dy)
 
     def action_panel(self, step: int) -> None:
         self.canvas.panel(step)
 
     def action_clear(self) -> None:
-        self.view.filter, self.view.scroll = "", 0
-        self.canvas.point(None)
-        self.canvas.update()
+        self._pages.clear()
 
     def action_freeze(self) -> None:
         self.view.frozen = not self.view.frozen
@@ -394,7 +392,23 @@ class HalotuiApp(App[int]):
         self.canvas.update()
 
     def action_server(self, step: int) -> None:
-        self.view.choose(self.view.server_index + step)
+        self._turn(lambda: self.view.step(step))
+
+    def _turn(self, turn: Callable[[], None]) -> None:
+        """To another server; the cursor stays on the same number."""
+        before, ref = self.view.server, self.canvas.cursor
+        turn()
+        after = self.view.server
+        if before is not None and after is not None and ref is not None:
+            if ref.subject == before.url:
+                self.canvas.point(Ref(ref.field, after.url))
+            elif ref.subject.startswith(f"{before.url}#"):
+                self.canvas.point(None)
+        self.canvas.update()
+
+    def action_requests(self, name: str) -> None:
+        """A key of the list of requests."""
+        getattr(self._pages, name)()
         self.canvas.update()
 
     def action_next_theme(self) -> None:
@@ -403,19 +417,12 @@ class HalotuiApp(App[int]):
         self.notify(self._theme_name, timeout=2)
 
     def action_view(self, name: str) -> None:
-        self._view_name = name
-        self.canvas.point(None)
+        self._pages.open(name)
+        self._settle_keys()
         self.canvas.repaint()
 
     def action_filter(self) -> None:
-        from halotui.screens.prompt import Prompt
-
-        def use(text: str | None) -> None:
-            if text is not None:
-                self.view.filter, self.view.scroll = text.strip(), 0
-                self.canvas.update()
-
-        self.push_screen(Prompt("show log lines that contain …", self.view.filter), use)
+        self._pages.filter()
 
     def action_copy(self) -> None:
         from halotui.screens.explain import to_copy

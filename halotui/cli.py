@@ -38,6 +38,7 @@ examples:
   halotui stream >> frames.jsonl          a frame a line, for ever
   halotui demo --fault spec-decay         a demo box with a fault
   halotui relaunch --set np=1 --dry-run   what a relaunch with other flags would do
+  halotui requests --log server.log       every request in a log, with percentiles
   halotui bench -- llama-bench -m x.gguf  peak memory around a command
   halotui replay --last                   what was on the screen before the box went down
 
@@ -253,7 +254,7 @@ async def _look(opener: Opener, *, as_json: bool, urls: bool) -> int:
 
     feed = await opener(True)
     try:
-        await feed.one(ANSWER_SECONDS)
+        first = await feed.one(ANSWER_SECONDS)
         await asyncio.sleep(feed.interval)
         frame = await feed.one(ANSWER_SECONDS)
     finally:
@@ -261,7 +262,7 @@ async def _look(opener: Opener, *, as_json: bool, urls: bool) -> int:
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(frame), indent=2).decode(), flush=True)
     else:
-        print(text(frame), flush=True)
+        print(text(frame, first), flush=True)
     return _verdict(frame, urls)
 
 

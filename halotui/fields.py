@@ -20,7 +20,7 @@ class Field(Struct, frozen=True):
     source: str  # where the number comes from
     formula: str = ""
     chart: bool = False
-    fine: bool = False  # of seconds: fractions count
+    fine: bool = False  # of seconds and tokens: fractions count
 
     @property
     def id(self) -> str:
@@ -387,6 +387,7 @@ FIELDS: tuple[Field, ...] = (
         _LOG + ", by task; else the draft counters of /metrics",
         "generated ÷ (generated - accepted), last 4 finished requests",
         chart=True,
+        fine=True,
     ),
     Field(
         "server",
@@ -415,7 +416,7 @@ FIELDS: tuple[Field, ...] = (
         "Decode speed with speculation against an estimate of it without. Below 100 % speculation costs more "
         "than it brings.",
         "the finished requests of one stream at a time",
-        "see the speculation section of the server view (5)",
+        "see the speculation section of the server view (6)",
         chart=True,
     ),
     Field("server", "draft_gain_error_ratio", "net gain ±", "ratio", "How far off that may be.", _LOG),
@@ -618,6 +619,7 @@ FIELDS: tuple[Field, ...] = (
         "tokens",
         "Tokens that one pass of the model gave in this slot's last finished request.",
         _LOG,
+        fine=True,
     ),
     # --- request
     Field("request", "slot", "slot", "count", "The slot that worked on it.", _REQUEST),

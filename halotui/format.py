@@ -87,6 +87,10 @@ _UNITS: dict[str, Callable[[float], str]] = {
     "time": clock,
     "text": str,
 }
+_FINE: dict[str, Callable[[float], str]] = {  # where fractions count
+    "seconds": seconds,
+    "tokens": lambda value: f"{digits(value)} tok",
+}
 
 
 def show(field: Field, value: object) -> str:
@@ -96,6 +100,6 @@ def show(field: Field, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):
-        unit = seconds if field.fine else _UNITS.get(field.unit, str)
+        unit = (_FINE.get(field.unit) if field.fine else None) or _UNITS.get(field.unit, str)
         return str(value) if field.unit == "count" and field.key in ("pid", "id", "task") else unit(value)
     return str(value)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isnan, nan
 
 from msgspec import Struct
 
 from halotui.fields import CHARTED
-from halotui.model import GPU_SOURCE, MEMORY_SOURCE, Frame, Request, SourceState
+from halotui.model import GPU_SOURCE, MEMORY_SOURCE, Frame, Request, ServerEvent, SourceState
 
 LENGTH = 900  # frames kept: a quarter of an hour at 1 Hz
-REQUESTS = 200  # finished requests kept per server
+REQUESTS = 2000  # finished requests kept per server
 SUBJECTS = 64  # GPUs and servers remembered at most
+EVENTS = 100  # of one kind kept per server
+KINDS = 32
 
 _KEYS = {
     owner: tuple(field.key for field in CHARTED if field.owner == owner)
@@ -49,19 +51,27 @@ class Ring:
 
 
 class Sample(Struct, frozen=True):
-    """One finished request and the time of the frame that carried it."""
+    """One finished request and when it ended: as the log says, else when its frame came."""
 
     time: float
     request: Request
 
 
+class Noted(Struct, frozen=True):
+    """An event and when it was: as the log says, else when its frame came."""
+
+    time: float
+    event: ServerEvent
+
+
 class History:
-    """Rings by subject and field: ``series(gpu.id, "gpu.busy_percent")``; requests by server URL."""
+    """Rings by subject and field: ``series(gpu.id, "gpu.busy_percent")``; the rest by server URL."""
 
     def __init__(self, length: int = LENGTH) -> None:
         self._length = length
         self._rings: dict[str, dict[str, Ring]] = {}
         self._requests: dict[str, deque[Sample]] = {}
+        self._events: dict[str, dict[str, deque[Noted]]] = {}
         self.times = Ring(length)
 
     def push(self, frame: Frame) -> None:
@@ -83,9 +93,14 @@ class History:
             for field, ring in rings.items():
                 ring.push(getattr(struct, field.partition(".")[2], None))
         for server in frame.servers:
-            if server.requests:
+            if server.requests and server.url in self._rings:
                 kept = self._requests.setdefault(server.url, deque(maxlen=REQUESTS))
-                kept.extend(Sample(frame.time, request) for request in server.requests)
+                kept.extend(
+                    Sample(frame.time if request.ended_time is None else request.ended_time, request)
+                    for request in server.requests
+                )
+            if server.events and server.url in self._rings:
+                self._note(server.url, server.events, frame.time)
 
     def series(self, subject: str, field: str) -> Ring | None:
         """The ring of a field, by its id in ``fields``; None when it is not kept."""
@@ -94,3 +109,14 @@ class History:
     def requests(self, url: str) -> Iterator[Sample]:
         """Finished requests of a server, oldest first."""
         return iter(self._requests.get(url, ()))
+
+    def events(self, url: str) -> Mapping[str, Sequence[Noted]]:
+        """What happened to a server, by kind, as it was reported."""
+        return self._events.get(url, {})
+
+    def _note(self, url: str, events: Iterable[ServerEvent], now: float) -> None:
+        kinds = self._events.setdefault(url, {})
+        for event in events:
+            if event.kind in kinds or len(kinds) < KINDS:
+                kept = kinds.setdefault(event.kind, deque(maxlen=EVENTS))
+                kept.append(Noted(now if event.time is None else event.time, event))

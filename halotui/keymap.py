@@ -12,6 +12,7 @@ RECORDER = "recorder"  # captures may be made
 PAST = "past"  # there is something to look back at
 LIVE = "live"  # the frames are of now ...
 PLAYER = "player"  # ... or of a recording
+REQUESTS = "requests"  # they are what is looked at
 
 
 class Key(NamedTuple):
@@ -183,7 +184,26 @@ KEYS: tuple[Key, ...] = (
         LIVE,
     ),
     Key("slower", "minus", "pace(1)", "Longer interval", "Measure more or less often.", "-", LIVE),
-    Key("filter", "slash", "filter", "Filter the log", "Show only log lines that contain a text.", "/"),
+    Key("order", "o", "requests('order')", "Order", "By the next column, or the other way.", "o", REQUESTS),
+    Key(
+        "reverse",
+        "O",
+        "requests('reverse')",
+        "Reverse the order",
+        "By the next column, or the other way.",
+        "O",
+        REQUESTS,
+    ),
+    Key(
+        "window",
+        "p",
+        "requests('window')",
+        "Window of percentiles",
+        "Percentiles of 5 minutes, an hour, or all.",
+        "p",
+        REQUESTS,
+    ),
+    Key("filter", "slash", "filter", "Filter", "Show only log lines, or requests, that match.", "/"),
     Key("next-server", "right_square_bracket", "server(1)", "Next server", "Look at another server.", "]"),
     Key(
         "previous-server",
@@ -193,16 +213,18 @@ KEYS: tuple[Key, ...] = (
         "Look at another server.",
         "[",
     ),
-    Key("page-up", "pageup", "scroll(10)", "Scroll up", "Through the log.", "pgup"),
-    Key("page-down", "pagedown", "scroll(-10)", "Scroll down", "Through the log.", "pgdn"),
-    Key("log-start", "home", "scroll(1e9)", "Start of the log", "To the ends of the log.", "home"),
-    Key("log-end", "end", "scroll(-1e9)", "End of the log", "To the ends of the log.", "end"),
+    Key("page-up", "pageup", "scroll(10)", "Scroll up", "Through the log, or any long list.", "pgup"),
+    Key("page-down", "pagedown", "scroll(-10)", "Scroll down", "Through the log, or any long list.", "pgdn"),
+    Key("log-start", "home", "scroll(1e9)", "To the start", "To the ends of it.", "home"),
+    Key("log-end", "end", "scroll(-1e9)", "To the end", "To the ends of it.", "end"),
     Key("theme", "t", "next_theme", "Next theme", "Switch the colours.", "t"),
     Key("copy", "y", "copy", "Copy", "Copy what is under the cursor (OSC 52), or the findings.", "y"),
     Key("write", "w", "write", "Write to a file", "Save this frame as JSON in the state directory.", "w"),
     Key("cockpit", "1", "view('cockpit')", "Cockpit", "The main view.", "1"),
     Key("log", "2", "view('log')", "Log", "The log on the whole screen.", "2"),
     Key("sources", "3", "view('sources')", "Sources", "Where the numbers come from; what is missing.", "3"),
+    Key("requests", "5", "view('requests')", "Requests", "What has ended: how fast, and how it ended.", "5"),
+    Key("server", "6", "view('server')", "Server", "Everything that is known of the server.", "6"),
     Key("history", "4", "history", "History", "What was, from minutes to days.", "4", PAST),
 )
 

@@ -143,6 +143,7 @@ class ServerProcess(Struct, frozen=True, omit_defaults=True, kw_only=True):
     router: bool | None = None  # it was started without a model, to serve many; None: not known
     unit: str | None = None  # of systemd
     container: str | None = None  # its name, else the first 12 digits of its id
+    own_network: bool = False  # a namespace of its own: its 127.0.0.1 is not ours
     started_time: float | None = None  # Unix seconds
     name: str = "llama-server"
     slots_asked: int | None = None  # -np; None when the user left it to the server
@@ -342,6 +343,7 @@ class LogFacts(ServerFacts, frozen=True, omit_defaults=True, kw_only=True):
     slot_context_tokens: int | None = None
     kv_unified: bool | None = None
     kv_cache_bytes: int | None = None  # of the target model, all devices
+    kv_sliding: bool | None = None  # a part of it holds a sliding window alone, not the whole context
     spec_type: str | None = None
     draft_model: str | None = None
     model_loaded: bool | None = None

@@ -61,6 +61,8 @@ SHOTS = (
     Shot("cockpit-light", 120, 40, theme="halo-light"),
     Shot("finding", 120, 40, fault="spec-decay"),
     Shot("explain", 120, 40, fault="spec-decay", keys=("e",)),
+    Shot("requests", 120, 40, keys=("5", "p")),
+    Shot("server", 120, 40, keys=("6",)),
     Shot("check", 120, 40, keys=("b",)),
     Shot("result", 120, 40, keys=("b", "enter")),
     Shot("replay", 120, 40, fault="spec-decay", replay=True),

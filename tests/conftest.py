@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -169,14 +171,32 @@ def server(start_server: Callable[..., LlamaServer], models: Path) -> LlamaServe
     return start_server("-np", "2", "-c", "4096", "--metrics", *draft)
 
 
+def fetched(version: str) -> Path:
+    """A directory for PYTHONPATH with another xllamacpp, fetched once, whoever else runs tests here."""
+    directory = Path(sys.prefix) / "old-wheels" / version
+    directory.parent.mkdir(exist_ok=True)
+    with directory.with_name(f"{version}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (directory / "xllamacpp").is_dir():
+            with TemporaryDirectory(dir=directory.parent) as half:  # one that broke off is no wheel
+                place = Path(half) / version
+                pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+                pip += ["--disable-pip-version-check", "--target", str(place), f"xllamacpp=={version}"]
+                subprocess.run(pip, check=True, timeout=100)
+                place.rename(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def wheels() -> Callable[[str], Path]:
+    """``wheels("0.2.14")``: another xllamacpp, as a directory for PYTHONPATH."""
+    return fetched
+
+
 @pytest.fixture(scope="session")
 def old_wheel() -> Path:
-    """A directory for PYTHONPATH with an xllamacpp of an older log era, fetched once."""
-    directory = Path(sys.prefix) / "old-wheels" / OLD_WHEEL
-    if not (directory / "xllamacpp").is_dir():
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--target", directory, f"xllamacpp=={OLD_WHEEL}"], check=True, timeout=100)
-    return directory
+    """One of an older log era."""
+    return fetched(OLD_WHEEL)
 
 
 @pytest.fixture

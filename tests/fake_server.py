@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -20,6 +22,8 @@ class FakeServer:
             "/metrics": (200, "llamacpp:requests_deferred 0\n"),
         }
         self.asked: list[str] = []
+        self.holds: dict[str, float] = {}  # path -> seconds that its answer takes
+        self.gone = False
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -27,12 +31,17 @@ class FakeServer:
 
             def do_GET(self) -> None:
                 fake.asked.append(self.path)
+                time.sleep(fake.holds.get(self.path, 0.0))
+                if fake.gone:
+                    self.close_connection = True
+                    return
                 status, answer = fake.answers.get(self.path, (404, {}))
                 body = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                with suppress(OSError):  # who asked has gone
+                    self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -46,5 +55,6 @@ class FakeServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.gone = True  # for connections that are kept, too
         self._http.shutdown()
         self._http.server_close()

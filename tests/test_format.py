@@ -68,3 +68,15 @@ def test_every_field_has_a_unit_or_a_dash(field: fields.Field) -> None:
     shown = format.show(field, 1)
     assert shown and (field.unit in ("count", "text") or re.search(r"[^\d.,]", shown)), shown
     assert format.show(field, True) == "yes"
+
+
+def test_fractions_where_they_count() -> None:
+    for id_, value, text in (
+        ("request.ttft_seconds", 0.5274, "527 ms"),
+        ("request.draft_mean_tokens", 2.139, "2.14 tok"),
+        ("server.draft_mean_tokens", 2.139, "2.14 tok"),
+        ("request.draft_acceptance_ratio", 0.5, "50 %"),
+        ("facts.prompt_cache_bytes", GIB, "1.00 GiB"),
+        ("server.uptime_seconds", 3.7, "3 s"),
+    ):
+        assert format.show(fields.BY_ID[id_], value) == text

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import builders
-from halotui.history import SUBJECTS, History, Ring
+from halotui.history import REQUESTS, SUBJECTS, History, Ring
 from halotui.model import SourceState
 
 GPU, URL = builders.GPU, builders.URL
@@ -69,9 +69,26 @@ def test_requests_are_kept_with_their_time() -> None:
     assert list(history.requests("nobody")) == []
 
 
+def test_a_request_that_knows_when_it_ended_keeps_that() -> None:
+    """A first frame carries what the log already held."""
+    history = History()
+    past = (builders.request(task=1, ended_time=12.5), builders.request(task=2))
+    history.push(builders.frame(100.0, servers=[builders.server(requests=past)]))
+    assert [s.time for s in history.requests(URL)] == [12.5, 100.0]
+
+
+def test_requests_are_bounded() -> None:
+    history = History()
+    for time in range(3):
+        many = tuple(builders.request(task=time * REQUESTS + i) for i in range(REQUESTS))
+        history.push(builders.frame(float(time), servers=[builders.server(requests=many)]))
+    kept = [s.request.task for s in history.requests(URL)]
+    assert kept == list(range(2 * REQUESTS, 3 * REQUESTS))
+
+
 def test_it_does_not_grow_without_bound() -> None:
     history = History(5)
     for time in range(3 * SUBJECTS):
         server = builders.server(f"http://h:{time}", requests=(builders.request(),) * 3)
         history.push(builders.frame(float(time), servers=[server]))
-    assert len(history._rings) == SUBJECTS
+    assert len(history._rings) == len(history._requests) == SUBJECTS

@@ -13,11 +13,9 @@ from halotui.capture.notes import Notes
 from halotui.capture.probe import NAN, once
 from halotui.capture.source import Column
 from halotui.capture.tree import Member, Tree
+from halotui.collectors.fdinfo import Client, Held, client
 
 RELIST_SECONDS = 2.0  # to look through all descriptors of a process costs more than to read the known ones
-_UNITS = {b"KiB": 1024, b"MiB": 1 << 20, b"GiB": 1 << 30}
-Client = tuple[bytes, bytes]  # drm-pdev, drm-client-id: one client may have many descriptors
-Held = tuple[int, int]  # bytes of GTT and of VRAM
 
 
 class Clients:
@@ -92,29 +90,6 @@ def _dead(member: Member) -> bool:
         return once(f"{member.at}/statm").startswith(b"0 ")
     except OSError:
         return True
-
-
-def client(data: bytes) -> tuple[Client, Held] | None:
-    """One fdinfo: who, and how many bytes of GTT and VRAM are resident. None: not one of amdgpu."""
-    told: dict[bytes, bytes] = {}
-    for line in data.splitlines():
-        if line.startswith(b"drm-"):
-            key, _, value = line.partition(b":")
-            told[key.strip()] = value.strip()
-    if told.get(b"drm-driver", b"amdgpu") != b"amdgpu":
-        return None
-    gtt, vram = (_resident(told, pool) for pool in (b"gtt", b"vram"))
-    if gtt is None and vram is None:
-        return None
-    return (told.get(b"drm-pdev", b""), told.get(b"drm-client-id", b"")), (gtt or 0, vram or 0)
-
-
-def _resident(told: dict[bytes, bytes], pool: bytes) -> int | None:
-    value = told.get(b"drm-resident-" + pool) or told.get(b"drm-memory-" + pool)
-    if value is None:
-        return None
-    number, _, unit = value.partition(b" ")
-    return int(number) * _UNITS.get(unit.strip(), 1) if number.isdigit() else None
 
 
 def _sum(held: Collection[Held]) -> Held:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import Annotated, Any, TypeVar
 
-from msgspec import Meta, MsgspecError, Struct
+from msgspec import Meta, MsgspecError, Struct, field
 from msgspec.json import Decoder
 
 from halotui.model import Metrics, Props, SlotReading
@@ -61,6 +61,13 @@ def refusal(status: int, body: bytes) -> HttpProblem:
 Count = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 
+class _Params(Struct):
+    """Of 50 we read one: the kinds of speculation, by its names since b8390."""
+
+    types: Any = field(default=None, name="speculative.types")
+    type: Any = field(default=None, name="speculative.type")
+
+
 class _Next(Struct):
     n_remain: Count | None = None
     n_decoded: Count | None = None
@@ -75,6 +82,7 @@ class _Slot(Struct):
     n_prompt_tokens: Count | None = None
     n_prompt_tokens_processed: Count | None = None
     n_prompt_tokens_cache: Count | None = None
+    params: _Params | None = None
     next_token: list[_Next] | _Next | None = None  # an object in early 2025
 
 
@@ -98,7 +106,7 @@ _SLOTS = Decoder(Annotated[list[_Slot], Meta(max_length=1024)])
 _PROPS = Decoder(_Props)
 
 
-def _decode(decoder: Decoder[T], body: bytes) -> T:
+def decoded(decoder: Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
     except (MsgspecError, ValueError, RecursionError):
@@ -107,7 +115,7 @@ def _decode(decoder: Decoder[T], body: bytes) -> T:
 
 def parse_slots(body: bytes) -> tuple[SlotReading, ...]:
     """``GET /slots``. Raises HttpProblem (failed)."""
-    return tuple(_slot(slot) for slot in _decode(_SLOTS, body))
+    return tuple(_slot(slot) for slot in decoded(_SLOTS, body))
 
 
 def _slot(slot: _Slot) -> SlotReading:
@@ -115,40 +123,53 @@ def _slot(slot: _Slot) -> SlotReading:
     ahead = (listed and listed[0]) or _Next()
     return SlotReading(
         id=slot.id,
-        task=_known(slot.id_task),
+        task=known(slot.id_task),
         processing=slot.is_processing,
         context_tokens=slot.n_ctx,
         speculative=slot.speculative,
-        decoded=_known(ahead.n_decoded),
-        remaining=_known(ahead.n_remain),
-        tokens=_known(slot.n_prompt_tokens),
-        prompt_processed=_known(slot.n_prompt_tokens_processed),
-        prompt_cached=_known(slot.n_prompt_tokens_cache),
+        decoded=known(ahead.n_decoded),
+        remaining=known(ahead.n_remain),
+        tokens=known(slot.n_prompt_tokens),
+        prompt_processed=known(slot.n_prompt_tokens_processed),
+        prompt_cached=known(slot.n_prompt_tokens_cache),
+        spec_type=_kinds(slot.params) if slot.params is not None else None,
     )
 
 
-def _known(count: int | None) -> int | None:
+def _kinds(params: _Params) -> str | None:
+    said = params.types if isinstance(params.types, str) else params.type
+    words = clean(said, 200).split(",") if isinstance(said, str) else ()
+    return ",".join(word for word in map(str.strip, words) if word not in ("", "none")) or None
+
+
+def known(count: int | None) -> int | None:
     """llama.cpp writes -1 for "none" and "without limit"."""
     return None if count is None or count < 0 else count
 
 
 def parse_props(body: bytes) -> Props:
     """``GET /props``. Raises HttpProblem (failed; router)."""
-    props = _decode(_PROPS, body)
+    props = decoded(_PROPS, body)
     if props.role == "router":
         raise refusal(400, b"model name is missing")
     path, alias = (clean(text) if text else None for text in (props.model_path, props.model_alias))
     named = alias if alias != path else None  # without -a some builds repeat the path
     return Props(
-        total_slots=_known(props.total_slots),
+        total_slots=known(props.total_slots),
         model=named or (PurePath(path).name if path else None),
         model_path=path,
         build=clean(props.build_info) if props.build_info else None,
-        context_tokens=_known((props.default_generation_settings or _Generation()).n_ctx),
+        context_tokens=known((props.default_generation_settings or _Generation()).n_ctx),
         is_sleeping=props.is_sleeping,
         slots_endpoint=props.endpoint_slots,
         metrics_endpoint=props.endpoint_metrics,
     )
+
+
+def parse_router(body: bytes) -> tuple[bool, str | None]:
+    """``GET /props``: whether it is a router, and its build. Raises HttpProblem (failed)."""
+    props = decoded(_PROPS, body)
+    return props.role == "router", clean(props.build_info) if props.build_info else None
 
 
 # metric, without its prefix -> our field. The second spellings are those of forks and of open pull requests.
@@ -157,7 +178,9 @@ _METRICS = {
     b"prompt_seconds_total": "prompt_seconds_total",
     b"tokens_predicted_total": "generation_tokens_total",
     b"tokens_predicted_seconds_total": "generation_seconds_total",
+    b"prompt_tokens_cached_total": "cached_tokens_total",
     b"n_decode_total": "decode_calls_total",
+    b"spec_decode_num_drafts_total": "draft_steps_total",
     b"spec_decode_num_draft_tokens_total": "draft_tokens_total",
     b"spec_decode_num_draft_tokens": "draft_tokens_total",
     b"draft_tokens_total": "draft_tokens_total",
@@ -169,10 +192,13 @@ _METRICS = {
     b"requests_processing": "requests_processing",
     b"requests_deferred": "requests_deferred",
 }
+_BY_POSITION = b"spec_decode_num_accepted_tokens_per_pos_total"
 _SAMPLE = re.compile(
-    rb"^llamacpp[:_](%s)(\{(?:[^\"}\n]|\"(?:[^\"\\\n]|\\.)*\")*\})?[ \t]+([-+.\w]+)" % b"|".join(_METRICS),
+    rb"^llamacpp[:_](%s)(\{(?:[^\"}\n]|\"(?:[^\"\\\n]|\\.)*\")*\})?[ \t]+([-+.\w]+)"
+    % b"|".join((*_METRICS, _BY_POSITION)),
     re.M,
 )
+_POSITION = re.compile(rb"[{,][ ]*position=\"(\d{1,3})\"")
 
 
 def parse_metrics(body: bytes) -> Metrics:
@@ -182,18 +208,24 @@ def parse_metrics(body: bytes) -> Metrics:
     """
     totals: dict[str, float] = {}
     sums: dict[str, float] = {}
+    accepted: dict[int, float] = {}  # by place in the draft
     for name, labels, text in _SAMPLE.findall(body):
         try:
             value = float(text)
         except ValueError:
             continue
-        field = _METRICS[name]
+        if name == _BY_POSITION:
+            if (place := _POSITION.search(labels)) and math.isfinite(value):
+                accepted[int(place[1])] = value
+            continue
+        key = _METRICS[name]
         if labels:
-            sums[field] = sums.get(field, 0.0) + value
+            sums[key] = sums.get(key, 0.0) + value
         else:
-            totals[field] = value
+            totals[key] = value
     found = sums | totals
     if not found:
         raise HttpProblem(HttpKind.FAILED, "not llama-server's metrics")
-    finite: dict[str, Any] = {field: value for field, value in found.items() if math.isfinite(value)}
-    return Metrics(**finite)
+    finite: dict[str, Any] = {key: value for key, value in found.items() if math.isfinite(value)}
+    by_position = tuple(accepted.get(place, 0.0) for place in range(max(accepted) + 1)) if accepted else ()
+    return Metrics(draft_accepted_per_position=by_position, **finite)

@@ -1,4 +1,4 @@
-"""A llama-server over HTTP: GET ``/health``, ``/props``, ``/slots``, ``/metrics``, and nothing else.
+"""A llama-server over HTTP: GET ``/health``, ``/props``, ``/slots``, ``/metrics``, ``/models``: nothing else.
 
 No prompt is ever sent and no model is ever named: either could load one. What may be asked without
 waking a server is the caller's business: ``/slots`` wakes a sleeping one in every build, ``/metrics``
@@ -19,10 +19,12 @@ from halotui.collectors.llama_answers import (
     HttpProblem,
     parse_metrics,
     parse_props,
+    parse_router,
     parse_slots,
     refusal,
 )
-from halotui.model import Metrics, Props, SlotReading
+from halotui.collectors.llama_models import Offered, parse_meta, parse_offered
+from halotui.model import Metrics, ModelMeta, Props, SlotReading
 
 __all__ = ["HttpKind", "HttpProblem", "LlamaHttp", "parse_metrics", "parse_props", "parse_slots"]
 
@@ -51,21 +53,34 @@ class LlamaHttp:
 
     async def health(self) -> None:
         """Returns when it is up. It says nothing of whether it still decodes."""
-        await self._get("/health")
+        await self.get("/health")
 
     async def props(self) -> Props:
         """Wakes nothing."""
-        return parse_props(await self._get("/props"))
+        return parse_props(await self.get("/props"))
 
     async def slots(self) -> tuple[SlotReading, ...]:
         """Wakes a sleeping server, and keeps one awake."""
-        return parse_slots(await self._get("/slots"))
+        return parse_slots(await self.get("/slots"))
 
     async def metrics(self) -> Metrics:
         """Wakes a sleeping server up to b10068 or so."""
-        return parse_metrics(await self._get("/metrics"))
+        return parse_metrics(await self.get("/metrics"))
 
-    async def _get(self, path: str) -> bytes:
+    async def meta(self) -> ModelMeta:
+        """Of a server with one model. Wakes nothing."""
+        return parse_meta(await self.get("/v1/models"))
+
+    async def offered(self) -> tuple[Offered, ...]:
+        """The models of a router. Loads, wakes and keeps awake nothing."""
+        return parse_offered(await self.get("/models"))
+
+    async def router(self) -> tuple[bool, str | None]:
+        """Whether it is a router, and its build."""
+        return parse_router(await self.get("/props"))
+
+    async def get(self, path: str) -> bytes:
+        """For the adapters of other engines. Raises HttpProblem."""
         if self._wire is None:
             self._wire = _wire(self.url, _headers(self._key))
         try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import stat
 from collections import deque
 from pathlib import Path
+from typing import Protocol
 
 import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
@@ -16,69 +18,133 @@ from halotui.safe import clean
 
 KIB, MIB = 1 << 10, 1 << 20
 LONGEST_LINE = 64 * KIB
-MOST_PER_READ = 4 * MIB
-MOST_BEHIND = 64 * MIB
+MOST_PER_READ = 1 * MIB  # parsed in one go, about 10 ms
+MOST_BEHIND = 256 * MIB
+MOST_WAITING = 8 * MIB
 GAP = b"halotui: log skipped: "  # begins the line that stands for what was not read
 
 
+class Follower(Protocol):
+    """A log that somebody writes. One ``read`` at a time, please."""
+
+    past: bool  # what the last read gave was written before we looked
+
+    async def read(self) -> bytes:
+        """The complete lines since the last call, each with its newline, about 1 MiB at most.
+
+        Empty when there is none. Raises Unavailable.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+def gap(skipped: int | None = None) -> bytes:
+    """Stands, as a line, where something was left out: so many bytes, where that is known."""
+    return GAP + (b"%d bytes" % skipped if skipped is not None else b"older lines")
+
+
 class Lines:
-    """Cuts a byte stream into lines without their newline. Keeps an unfinished one, at most 64 KiB."""
+    """Cuts a byte stream at its newlines. Keeps an unfinished line, and of any line 64 KiB at most."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._dropping = False  # until the next newline
 
-    def feed(self, chunk: bytes) -> list[bytes]:
+    def feed(self, chunk: bytes) -> bytes:
+        """The lines that are complete now, each with its newline."""
         if self._dropping:
             _, newline, chunk = chunk.partition(b"\n")
             if not newline:
-                return []
+                return b""
             self._dropping = False
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        block = b""
+        if end := chunk.rfind(b"\n") + 1:
+            block, self._rest = _bounded(self._rest + chunk[:end]), chunk[end:]
+        else:
+            self._rest += chunk
         if len(self._rest) > LONGEST_LINE:
-            lines.append(self._rest)
+            block += self._rest[:LONGEST_LINE] + b"\n"
             self.drop()
-        return [line[:LONGEST_LINE] for line in lines]
+        return block
 
     def drop(self) -> None:
         """Forget the unfinished line, and what comes up to the next newline."""
         self._rest, self._dropping = b"", True
 
-    def end(self) -> list[bytes]:
+    def end(self) -> bytes:
         """The stream is over: the unfinished line is all that will come of it."""
         rest, self._rest, self._dropping = self._rest, b"", False
-        return [rest] if rest else []
+        return rest + b"\n" if rest else b""
 
 
-def gap(skipped: int) -> bytes:
-    return GAP + b"%d bytes" % skipped
+def _bounded(block: bytes) -> bytes:
+    """The same lines, none longer than 64 KiB."""
+    lines, at = [], 0
+    while at < len(block):
+        end = block.rfind(b"\n", at, at + LONGEST_LINE + 1) + 1
+        lines.append(block[at:end] if end else block[at : at + LONGEST_LINE] + b"\n")
+        at = end or block.index(b"\n", at) + 1
+    return lines[0] if len(lines) == 1 else b"".join(lines)
+
+
+class Backlog:
+    """Lines that nobody has asked for yet: the newest 8 MiB of them."""
+
+    def __init__(self) -> None:
+        self._blocks: deque[bytes] = deque()
+        self._size = 0
+        self._skipped = 0
+
+    def put(self, block: bytes) -> None:
+        if self._blocks and len(self._blocks[-1]) + len(block) <= LONGEST_LINE:
+            self._blocks[-1] += block
+        elif block:
+            self._blocks.append(block)
+        self._size += len(block)
+        while self._size > MOST_WAITING:
+            dropped = self._blocks.popleft()
+            self._size -= len(dropped)
+            self._skipped += len(dropped)
+
+    def take(self) -> bytes:
+        """The oldest, at most 1 MiB, after a word about what is older still and was left out."""
+        taken, size = [gap(self._skipped) + b"\n"] if self._skipped else [], 0
+        self._skipped = 0
+        while self._blocks and (not size or size + len(self._blocks[0]) <= MOST_PER_READ):
+            taken.append(self._blocks.popleft())
+            size += len(taken[-1])
+        self._size -= size
+        return b"".join(taken)
 
 
 class LogFollower:
     """Follows one regular file, also by a link such as /proc/PID/fd/2.
 
     The first ``read`` gives the file's head, where a server tells its facts, and its tail, where its last
-    requests are, never more. Later ones give what was added, at most 4 MiB a call, and skip ahead when
-    more than 64 MiB behind. A rotated file is read to its end before the new one is opened; a truncated
-    one is read from its start. One that was truncated and has grown past the old size between two reads
-    cannot be told from one that grew. One ``read`` at a time, please.
+    requests are, never more. Later ones give what was added, and skip ahead when more than 256 MiB behind.
+    A file that was not there at first is new when it comes, and is read whole. A rotated file is read to
+    its end before the new one is opened; a truncated one is read from its start. One that was truncated
+    and has grown past the old size between two reads cannot be told from one that grew.
     """
 
     def __init__(self, path: str | Path, head_bytes: int = 256 * KIB, tail_bytes: int = 512 * KIB) -> None:
         self.path = Path(path)
         self.head_bytes = head_bytes
         self.tail_bytes = tail_bytes
+        self.past = True
         self._file: AsyncFileIO | None = None
         self._position = 0
-        self._started = False
+        self._looked = False  # what comes to be there from now on is new
         self._lines = Lines()
 
-    async def read(self) -> list[bytes]:
+    async def read(self) -> bytes:
         """The complete lines since the last call. Raises Unavailable: ABSENT, DENIED or FAILED."""
         name = clean(str(self.path))
         try:
             return await self._read()
         except (FileNotFoundError, NotADirectoryError):
+            self._looked = True
             hint = "start llama-server with --log-file, or give its log with --log"
             raise Unavailable(SourceState.ABSENT, f"{name} is not there", hint) from None
         except PermissionError:
@@ -93,23 +159,22 @@ class LogFollower:
         if file is not None:
             await file.close()
 
-    async def _read(self) -> list[bytes]:
+    async def _read(self) -> bytes:
         if self._file is None:
             _regular(self.path.stat())  # a device may act on being opened: look before
             self._file = await aiofiles.open(self.path, "rb", buffering=0, opener=_open)
             self._position = 0
             size = os.fstat(self._file.fileno()).st_size
-            if self._started:  # rotated: all of it is new
-                return await self._added(self._file, size)
-            self._started = True
-            return await self._head_and_tail(self._file, size)
+            self.past, self._looked = not self._looked, True
+            return await (self._head_and_tail if self.past else self._added)(self._file, size)
+        self.past = False
         replaced = self._replaced(os.fstat(self._file.fileno()))
         size = os.fstat(self._file.fileno()).st_size  # asked last: the old file's end may just have come
-        lines = await self._added(self._file, size)
+        block = await self._added(self._file, size)
         if replaced and self._position >= size:
-            lines += self._lines.end()
+            block += self._lines.end()
             await self.close()
-        return lines
+        return block
 
     def _replaced(self, opened: os.stat_result) -> bool:
         """Is there another file by that name? With none, the old one may still be written to."""
@@ -119,29 +184,32 @@ class LogFollower:
             return False
         return (there.st_dev, there.st_ino) != (opened.st_dev, opened.st_ino)
 
-    async def _head_and_tail(self, file: AsyncFileIO, size: int) -> list[bytes]:
+    async def _head_and_tail(self, file: AsyncFileIO, size: int) -> bytes:
         if size <= self.head_bytes + self.tail_bytes:
             return self._lines.feed(await self._take(file, size))
-        lines = self._lines.feed(await self._take(file, self.head_bytes))
-        lines.append(self._skip_to(size - self.tail_bytes))
-        return lines + self._lines.feed(await self._take(file, size - self._position))
+        head = self._lines.feed(await self._take(file, self.head_bytes))
+        mark = self._skip_to(size - self.tail_bytes)
+        return head + mark + self._lines.feed(await self._take(file, size - self._position))
 
-    async def _added(self, file: AsyncFileIO, size: int) -> list[bytes]:
-        lines: list[bytes] = []
+    async def _added(self, file: AsyncFileIO, size: int) -> bytes:
+        block = b""
         if size < self._position:
-            lines += self._lines.end()
+            block += self._lines.end()
             self._position = 0
         if size - self._position > MOST_BEHIND:
-            lines.append(self._skip_to(size - self.tail_bytes))
-        if size > self._position:
-            lines += self._lines.feed(await self._take(file, min(size - self._position, MOST_PER_READ)))
-        return lines
+            block += self._skip_to(size - self.tail_bytes)
+        while size > self._position:
+            part = await self._take(file, min(size - self._position, MOST_PER_READ))
+            block += self._lines.feed(part)
+            if block or not part:  # a line may be longer than a read; a file truncated this moment gives none
+                break
+        return block
 
     def _skip_to(self, position: int) -> bytes:
         skipped = position - self._position
         self._lines.drop()
         self._position = position - 1  # a newline there means that a whole line follows
-        return gap(skipped)
+        return gap(skipped) + b"\n"
 
     async def _take(self, file: AsyncFileIO, size: int) -> bytes:
         await file.seek(self._position)  # a read that was cancelled may have moved on
@@ -173,25 +241,21 @@ class StdinFollower:
     """
 
     def __init__(self, fd: int = 0) -> None:
+        self.past = True
         self._fd = fd
         self._lines = Lines()
-        self._waiting: deque[bytes] = deque()
-        self._size = 0
-        self._skipped = 0
+        self._backlog = Backlog()
         self._state = "new"  # then reader (the loop calls) or polled, then ended
 
-    async def read(self) -> list[bytes]:
+    async def read(self) -> bytes:
         """The complete lines since the last call. Raises Unavailable ABSENT if nothing is piped in."""
         if self._state == "new":
             self._start()
+        else:
+            self.past = self._state == "polled"  # a file, until its end
         if self._state == "polled":
             self._ready(MOST_PER_READ)
-        lines = list(self._waiting)
-        if self._skipped:
-            lines.insert(0, gap(self._skipped))
-        self._waiting.clear()
-        self._size = self._skipped = 0
-        return lines
+        return self._backlog.take()
 
     async def close(self) -> None:
         if self._state == "reader":
@@ -211,6 +275,11 @@ class StdinFollower:
             self._state = "reader"
         except PermissionError:  # a regular file or /dev/null: never blocks, and cannot be waited for
             self._state = "polled"
+            return
+        waiting = select.poll()
+        waiting.register(self._fd, select.POLLIN)
+        if waiting.poll(0):
+            self._ready()  # it was there before we looked
 
     def _ready(self, size: int = LONGEST_LINE) -> None:
         try:
@@ -219,13 +288,7 @@ class StdinFollower:
             return
         except OSError:
             data = b""
-        for line in self._lines.feed(data) if data else self._lines.end():
-            self._waiting.append(line)
-            self._size += len(line) + 64  # about what the object weighs
-        while self._size > 2 * MOST_PER_READ:
-            dropped = self._waiting.popleft()
-            self._size -= len(dropped) + 64
-            self._skipped += len(dropped) + 1
+        self._backlog.put(self._lines.feed(data) if data else self._lines.end())
         if not data:
             if self._state == "reader":
                 asyncio.get_running_loop().remove_reader(self._fd)

@@ -1,15 +1,19 @@
-"""Opens the live feed: for the screen, for the looks, for ``record``."""
+"""Opens the live feed: for the screen, for the looks, for ``record`` and ``requests``."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from halotui.config import Settings
     from halotui.feed import LiveFeed
+
+_T = TypeVar("_T")
 
 
 def live_feed(settings: Settings, said: Mapping[str, Any], one_shot: bool) -> LiveFeed:
@@ -30,3 +34,35 @@ def live_feed(settings: Settings, said: Mapping[str, Any], one_shot: bool) -> Li
         interval=settings.interval,
     )
     return LiveFeed(Sampler(host, options), Engine(hold=not one_shot))
+
+
+async def until(
+    things: AsyncIterator[_T], enough: asyncio.Event, limit: float | None
+) -> AsyncGenerator[_T, None]:
+    """What comes before ``enough`` is set or so many seconds are over."""
+    stop = asyncio.create_task(enough.wait())
+    end = asyncio.get_running_loop().time() + limit if limit is not None else None
+    coming: asyncio.Future[_T] | None = None
+    try:
+        while not stop.done():
+            coming = coming or asyncio.ensure_future(anext(things))
+            left = None if end is None else max(0.0, end - asyncio.get_running_loop().time())
+            either: set[asyncio.Future[Any]] = {coming, stop}
+            await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                break
+            try:
+                thing = coming.result()
+            except StopAsyncIteration:
+                break
+            finally:
+                coming = None
+            yield thing
+            if end is not None and asyncio.get_running_loop().time() >= end:
+                break
+    finally:
+        stop.cancel()
+        if coming is not None:
+            coming.cancel()
+            with suppress(asyncio.CancelledError, StopAsyncIteration):
+                await coming

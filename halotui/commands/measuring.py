@@ -20,6 +20,7 @@ _HELP = {
     "peak": "capture peak memory around what runs already",
     "runs": "what was measured: list, show, delete, import",
     "compare": "runs side by side, with the difference and what it is worth",
+    "requests": "the requests of a server or a log, with percentiles",
     "record": "record frames into a file",
     "replay": "the dashboard on a recording",
 }
@@ -64,6 +65,27 @@ Ctrl-C ends it with the tables, and exit code 0. On a terminal a line that is ty
   halotui compare 12 14 --plot            curves of t/s over depth
   halotui compare 12 14 --svg depth.svg
 """,
+    "requests": """\
+  halotui requests                        what the logs of this box's servers hold
+  halotui requests --log server.log       any log of llama-server, of any age; no server is needed
+  halotui requests --where 'end=cancelled' --where 'ttft>2s' --last 50
+  halotui requests --sort decode --csv
+  halotui requests -f                     each one as it ends, until Ctrl-C
+  halotui requests --for 5m               those of the next five minutes, then the table
+  journalctl -u llama --no-pager | halotui requests --log -
+  halotui requests --json | jq '.figures.ttft_seconds.p50'
+
+Rates are the server's own, to the last digit that its log prints. A server without a log is watched in /slots
+with -f or --for: its figures are then right to a poll. p50, p95 and p99 are of the requests in the table: p95
+from 20 of them on, p99 from 100.
+
+KEY: time slot task prompt cached prefill ttft generated decode drafted accepted draft cover length depth end
+  wall
+WORDS: such a key compared (= < <= > >=; with s, ms, k or %), a task, or a piece of the end or its reason
+
+exit codes: 0 ok, 1 no log (or not one of llama-server), 2 usage, or a log that cannot be read,
+3 no server, 130 interrupted
+""",
     "record": """\
   halotui record night.halo               until Ctrl-C; a cut-off file loses at most its last second
   halotui record night.halo --for 8h
@@ -88,7 +110,7 @@ def add(commands: Commands, argv: Sequence[str]) -> None:
             help=help_,
             description=f"{help_[0].upper()}{help_[1:]}.",
             epilog=f"examples:\n{_EXAMPLES[name]}",
-            parents=[_common(), *(_watching() for _ in range(name == "record"))],
+            parents=[group() for group in _GROUPS.get(name, (_common, _storing))],
             formatter_class=argparse.RawDescriptionHelpFormatter,
             argument_default=argparse.SUPPRESS,
         )
@@ -101,19 +123,29 @@ def _common() -> argparse.ArgumentParser:
     common.add_argument(
         "--config", type=Path, metavar="FILE", help="settings instead of the usual config.toml"
     )
-    common.add_argument("--store", type=Path, metavar="FILE", help="another store than the usual one")
     common.add_argument("--sysfs", type=Path, metavar="PATH", help="root of sysfs (/sys)")
     common.add_argument("--procfs", type=Path, metavar="PATH", help="root of procfs (/proc)")
     return common
 
 
-def _watching() -> argparse.ArgumentParser:
+def _storing() -> argparse.ArgumentParser:
+    store = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    store.add_argument("--store", type=Path, metavar="FILE", help="another store than the usual one")
+    return store
+
+
+def _asking() -> argparse.ArgumentParser:
     what = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     what.add_argument("-u", "--url", action="append", help="a llama-server; default: those of this box")
-    what.add_argument("--log", metavar="PATH", help="log of the first server")
     what.add_argument("--api-key-env", metavar="NAME", help="variable that holds the API key")
-    what.add_argument("--gpu-source", choices=("auto", "sysfs", "amdgpu_top", "amdsmi"), help="(auto)")
     what.add_argument("-i", "--interval", type=float, metavar="S", help="seconds between frames (1)")
+    return what
+
+
+def _watching() -> argparse.ArgumentParser:
+    what = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    what.add_argument("--log", metavar="PATH", help="log of the first server")
+    what.add_argument("--gpu-source", choices=("auto", "sysfs", "amdgpu_top", "amdsmi"), help="(auto)")
     return what
 
 
@@ -178,6 +210,17 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--png", type=Path, metavar="FILE", help="the curves as a picture")
 
 
+def _requests(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log", metavar="FILE", help="a log instead of a server; - is standard input")
+    parser.add_argument("--csv", action="store_true", help="the answer as CSV")
+    parser.add_argument("--sort", metavar="KEY", help="below (time)")
+    parser.add_argument("--reverse", action="store_true", help="largest or newest first")
+    parser.add_argument("--where", action="append", metavar="WORDS", help="only those that they hold for")
+    parser.add_argument("-n", "--last", type=int, metavar="N", help="only the last N")
+    parser.add_argument("-f", "--follow", action="store_true", help="then each as it ends")
+    parser.add_argument("--for", dest="duration", metavar="TIME", help="look on for so long: 60, 90s, 5m, 8h")
+
+
 def _record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--for", dest="duration", metavar="TIME", help="60, 90s, 5m, 8h; else until Ctrl-C")
@@ -202,7 +245,12 @@ def _replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--theme", metavar="NAME", help="colours of the screen")
 
 
+_GROUPS: dict[str, tuple[Callable[[], argparse.ArgumentParser], ...]] = {
+    "requests": (_common, _asking),
+    "record": (_common, _storing, _asking, _watching),
+}
 _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "requests": _requests,
     "bench": _bench,
     "peak": _peak,
     "runs": _runs,

@@ -6,13 +6,13 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halotui import exits, format
-from halotui.commands.feeding import live_feed
+from halotui.commands.feeding import live_feed, until
 from halotui.commands.keeping import seconds, told
 from halotui.exits import UsageError
 from halotui.recording.file import RecordingError
@@ -45,7 +45,7 @@ async def run(said: Mapping[str, Any], settings: Settings) -> int:
         loop.add_signal_handler(number, enough.set)
     feed = await asyncio.to_thread(live_feed, settings, said, False)
     try:
-        async with aclosing(_until(feed.frames(), enough, limit)) as frames:
+        async with aclosing(until(feed.frames(), enough, limit)) as frames:
             async for frame in frames:
                 recorder.take(frame)
                 status.show(frame)
@@ -55,33 +55,6 @@ async def run(said: Mapping[str, Any], settings: Settings) -> int:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
     return status.end(in_time)
-
-
-async def _until(
-    frames: AsyncIterator[Frame], enough: asyncio.Event, limit: float | None
-) -> AsyncGenerator[Frame, None]:
-    """What comes before ``enough`` is set or so many seconds are over."""
-    stop = asyncio.create_task(enough.wait())
-    end = asyncio.get_running_loop().time() + limit if limit is not None else None
-    coming: asyncio.Future[Frame] | None = None
-    try:
-        while not stop.done():
-            coming = coming or asyncio.ensure_future(anext(frames))
-            left = None if end is None else max(0.0, end - asyncio.get_running_loop().time())
-            either: set[asyncio.Future[Any]] = {coming, stop}
-            await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if not coming.done():
-                break
-            frame, coming = coming.result(), None
-            yield frame
-            if end is not None and asyncio.get_running_loop().time() >= end:
-                break
-    finally:
-        stop.cancel()
-        if coming is not None:
-            coming.cancel()
-            with suppress(asyncio.CancelledError, StopAsyncIteration):
-                await coming
 
 
 class _Status:

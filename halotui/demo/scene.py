@@ -127,7 +127,9 @@ class SceneHost(LocalHost):
             for argv in ([argv] if argv else [])
         ]
 
-    def processes(self, names: Sequence[str], ports: Sequence[int]) -> list[Process]:
+    def processes(
+        self, names: Sequence[str], ports: Sequence[int], scripts: Sequence[str] = ()
+    ) -> list[Process]:
         return self._processes
 
 

@@ -88,7 +88,8 @@ class Script:
         self.build = OLD_BUILD if np_fault else BUILD
         self.context = SLOTS * CONTEXT if np_fault else CONTEXT  # by slot, or shared
         slots = f"n_slots = {SLOTS}, n_ctx_slot = {self.context}, kv_unified = '{str(np_fault).lower()}'"
-        self.log = LAUNCH.format(build=self.build, slots=slots).splitlines()
+        launch = OLD_LAUNCH if np_fault else LAUNCH
+        self.log = launch.format(build=self.build, slots=slots).splitlines()
         self._speculative = not np_fault
         self._decays = decays
         self._running: dict[int, Task] = {}  # by slot
@@ -97,6 +98,9 @@ class Script:
         self._dice = [random.Random(f"user {slot}") for slot in range(SLOTS)]
         self._tasks = 0  # so far
         self._counters = dict.fromkeys(COUNTERS, 0.0)
+        self._drafts_taken = 0  # those of which something was accepted
+        self._positions = [0] * DRAFT_MOST  # accepted tokens, by place in the draft
+        self._draft_seconds = 0.0
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -104,7 +108,7 @@ class Script:
         words += f" -c {SLOTS * CONTEXT} -b {BATCH} -ub {BATCH} -ctk q8_0 -ctv q8_0"
         words += f" --port 8080 --metrics --log-file {LOG}"
         if self._speculative:
-            words += f" -np {SLOTS} -md {DIRECTORY}/{DRAFT_MODEL}.gguf --spec-type draft-simple"
+            words += f" -lv 4 -np {SLOTS} -md {DIRECTORY}/{DRAFT_MODEL}.gguf --spec-type draft-simple"
             words += f" --spec-draft-n-max {DRAFT_MOST} --spec-draft-p-min 0.6"
         else:
             words += " -np 1"
@@ -190,6 +194,12 @@ class Script:
     def _decode(self, task: Task) -> None:
         drafted, accepted = self._draft(task)
         task.drafted, task.accepted = task.drafted + drafted, task.accepted + accepted
+        if drafted:
+            self._count(spec_decode_num_drafts_total=1)
+            self._drafts_taken += accepted > 0
+            self._draft_seconds += DRAFT
+            for place in range(accepted):
+                self._positions[place] += 1
         task.decoded = min(task.answer, task.decoded + accepted + 1)
         task.turns += 1
         then, tokens = task.said
@@ -229,6 +239,7 @@ class Script:
                 f"draft acceptance = {task.accepted / task.drafted:.5f} ({task.accepted:5d} accepted / "
                 f"{task.drafted:5d} generated), mean len = {task.decoded / task.turns:5.2f}",
             )
+            self._tell_drafts(task)
         stop = f"stop processing: n_tokens = {task.held - 1}, truncated = 0"
         self._line("     release", task.slot, task.id, stop)
         self._count(
@@ -241,6 +252,21 @@ class Script:
         self._last[task.slot] = self._running.pop(task.slot)
         self._asks[task.slot] = self.time + self._dice[task.slot].uniform(*USERS[task.slot].pause)
 
+    def _tell_drafts(self, task: Task) -> None:
+        """The sums since the start, as -lv 4 adds them."""
+        told = {name: self._counters[name] for name in COUNTERS if name.startswith("spec_")}
+        drafts = told["spec_decode_num_drafts_total"]
+        drafted = told["spec_decode_num_draft_tokens_total"] + task.drafted
+        accepted = told["spec_decode_num_accepted_tokens_total"] + task.accepted
+        rates = ", ".join(f"{count / drafts:.3f}" for count in self._positions)
+        self._write(
+            f"spec common_specu: statistics     draft-simple: #calls(b,g,a) = {task.id + 1:4d} {drafts:6.0f} "
+            f"{drafts:6.0f}, #gen drafts = {drafts:6.0f}, #acc drafts = {self._drafts_taken:5d}, "
+            f"#gen tokens = {drafted:6.0f}, #acc tokens = {accepted:5.0f}, "
+            f"#mean acc len = {1 + accepted / drafts:.2f}, #acc rate/pos = ({rates}), "
+            f"dur(b,g,a) = 0.001, {1000 * self._draft_seconds:.3f}, 0.031 ms"
+        )
+
     # What is told.
 
     def _count(self, **more: float) -> None:
@@ -251,10 +277,13 @@ class Script:
         self._line("print_timing", task.slot, task.id, text)
 
     def _line(self, function: str, slot: int, task: int, text: str) -> None:
+        self._write(f"slot {function}: id {slot:2d} | task {task} | {text}")
+
+    def _write(self, text: str) -> None:
         micro = round(self.time * 1e6)
         minutes, seconds = divmod(micro // 1_000_000, 60)
         stamp = f"{minutes}.{seconds:02}.{micro // 1000 % 1000:03}.{micro % 1000:03}"
-        self.log.append(f"{stamp} I slot {function}: id {slot:2d} | task {task} | {text}")
+        self.log.append(f"{stamp} I {text}")
 
     def answer(self, path: str) -> str:
         """The body of ``GET path``."""
@@ -262,6 +291,8 @@ class Script:
             return self._metrics()
         if path == "/slots":
             return json.dumps([self._slot(slot) for slot in range(SLOTS)])
+        if path == "/v1/models":
+            return json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model", "meta": META}]})
         return json.dumps(self._props() if path == "/props" else {"status": "ok"})
 
     def _slot(self, slot: int) -> dict[str, object]:
@@ -278,7 +309,12 @@ class Script:
             "n_prompt_tokens": task.held,
             "n_prompt_tokens_processed": task.computed,
             "n_prompt_tokens_cache": task.cached,
-            "params": {"temperature": 0.7, "n_predict": task.answer, "stream": True},
+            "params": {
+                "temperature": 0.7,
+                "n_predict": task.answer,
+                "stream": True,
+                "speculative.types": "none,draft-simple" if self._speculative else "none",
+            },
             "next_token": [ahead],
         }
 
@@ -298,11 +334,16 @@ class Script:
 
     def _metrics(self) -> str:
         gauges = {"requests_processing": len(self._running), "requests_deferred": 0}
-        return "".join(
+        told = "".join(
             f"# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {value:g}\n"
             for kind, values in (("counter", self._counters), ("gauge", gauges))
             for name, value in values.items()
         )
+        position = "llamacpp:spec_decode_num_accepted_tokens_per_pos_total"
+        places = (
+            f'{position}{{position="{n}"}} {count}\n' for n, count in enumerate(self._positions) if count
+        )
+        return told + "".join(places)
 
 
 COUNTERS = (
@@ -314,8 +355,51 @@ COUNTERS = (
     "n_decode_total",
     "spec_decode_num_draft_tokens_total",
     "spec_decode_num_accepted_tokens_total",
+    "spec_decode_num_drafts_total",
 )
+META = {
+    "n_ctx_train": 262144,
+    "n_params": 98_213_445_632,
+    "size": 63_995_000_000,
+    "ftype": "Q6_K",
+}
 LAUNCH = f"""\
+0.00.000.318 I srv          init: initializing ...
+0.00.003.049 I srv          init: build_info: {{build}}
+0.00.003.061 I cmn  common_param: common_params_print_info: verbosity = 4 (adjust with the `-lv N` CLI arg)
+0.00.003.070 I cmn  common_param:   - ROCm0   : AMD Radeon 8060S Graphics (122880 MiB, 122411 MiB free)
+0.00.003.092 I cmn  common_param: system_info: n_threads = 16 (n_threads_batch = 16) / 32 | ROCm : NO_VMM = 1
+0.00.004.103 I srv          init: loading model
+0.00.004.186 I srv    load_model: loading model '{DIRECTORY}/{MODEL}.gguf'
+0.00.912.407 I load_tensors: offloaded 49/49 layers to GPU
+0.00.912.419 I load_tensors:        ROCm0 model buffer size = 60512.40 MiB
+0.00.912.425 I load_tensors:    ROCm_Host model buffer size =   518.00 MiB
+0.36.080.117 I llama_context: constructing llama_context
+0.36.080.125 I llama_context: n_ctx                 = {SLOTS * CONTEXT}
+0.36.080.128 I llama_context: n_batch               = {BATCH}
+0.36.080.130 I llama_context: n_ubatch              = {BATCH}
+0.36.080.133 I llama_context: flash_attn            = enabled
+0.36.080.136 I llama_context: kv_unified            = false
+0.36.402.551 I llama_kv_cache:      ROCm0 KV buffer size = 13056.00 MiB
+0.36.402.560 I llama_kv_cache: size = 13056.00 MiB ( {CONTEXT} cells,  48 layers,  {SLOTS}/{SLOTS} seqs), \
+K (q8_0): 6528.00 MiB, V (q8_0): 6528.00 MiB
+0.36.431.206 I sched_reserve:      ROCm0 compute buffer size =   402.19 MiB
+0.36.431.212 I sched_reserve:  ROCm_Host compute buffer size =    70.02 MiB
+0.36.431.219 I sched_reserve: graph: nodes = 3318, splits = 2, input objects = 5, input tensors = 9
+0.38.712.654 I common_speculative_init_result: loading draft model '{DIRECTORY}/{DRAFT_MODEL}.gguf'
+0.38.990.310 I load_tensors: offloaded 25/25 layers to GPU
+0.38.990.315 I load_tensors:        ROCm0 model buffer size =   774.20 MiB
+0.39.102.700 I llama_context: constructing llama_context
+0.39.102.710 I llama_context: n_ctx                 = {SLOTS * CONTEXT}
+0.39.130.481 I llama_kv_cache:      ROCm0 KV buffer size =  3072.00 MiB
+0.39.150.944 I sched_reserve:      ROCm0 compute buffer size =   298.01 MiB
+0.39.388.020 I spec common_specu: adding speculative implementation 'draft-simple'
+0.39.402.113 I srv    load_model: prompt cache is enabled, size limit: 8192 MiB
+0.39.406.863 I srv    load_model: initializing, {{slots}}
+0.39.520.167 I srv          init: model loaded
+0.39.520.175 I srv          init: listening on http://127.0.0.1:8080
+"""
+OLD_LAUNCH = f"""\
 0.00.000.318 I srv          init: initializing ...
 0.00.003.049 I srv          init: build_info: {{build}}
 0.00.004.103 I srv          init: loading model

@@ -9,6 +9,7 @@ from halotui import fields, format
 from halotui.model import Frame, Gpu, Memory, Server, Slot, SlotPhase
 
 Struct = Gpu | Memory | Server | Slot
+EVENTS = 3  # of a server, the newest
 
 _GPU = [
     "busy_percent",
@@ -27,6 +28,14 @@ _SPEED = [
     "draft_acceptance_ratio",
     "draft_coverage_ratio",
 ]
+_MORE = [  # told where it is known
+    "ttft_seconds",
+    "draft_mean_tokens",
+    "draft_gain_ratio",
+    "kv_used_tokens",
+    "kv_used_ratio",
+    "still_seconds",
+]
 _SLOT = [
     "generated_tokens",
     "used_ratio",
@@ -36,12 +45,12 @@ _SLOT = [
 ]
 
 
-def text(frame: Frame) -> str:
-    """The frame, a block a subject, without a final newline."""
-    return "\n".join(_lines(frame))
+def text(frame: Frame, *earlier: Frame) -> str:
+    """The frame, a block a subject, without a final newline; with the events of those before it, too."""
+    return "\n".join(_lines(frame, earlier))
 
 
-def _lines(frame: Frame) -> Iterator[str]:
+def _lines(frame: Frame, earlier: tuple[Frame, ...]) -> Iterator[str]:
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(frame.time))
     yield f"{frame.host}  {stamp}"
     for finding in frame.findings:
@@ -56,6 +65,16 @@ def _lines(frame: Frame) -> Iterator[str]:
         busy = format.DASH if server.slots_busy is None else server.slots_busy
         slots = f"slots {busy} of {server.slots_total or format.DASH} busy{asked}"
         yield f"    {slots} · {_pairs(server, _SPEED)}"
+        if more := [key for key in _MORE if getattr(server, key) is not None]:
+            yield f"    {_pairs(server, more)}"
+        if server.models:
+            yield f"    models {' · '.join(f'{model.id} {model.state}' for model in server.models)}"
+        events = [
+            e for one in (*earlier, frame) for s in one.servers if s.url == server.url for e in s.events
+        ]
+        for event in events[-EVENTS:]:
+            when = f" {format.clock(event.time)}" if event.time is not None else ""
+            yield f"    {event.severity}{when} {event.text}"
         for slot in server.slots:
             if slot.phase is not SlotPhase.IDLE:
                 yield f"    slot {slot.id} {slot.phase} · {_pairs(slot, _SLOT)}"

@@ -22,7 +22,14 @@ class Process(Struct, frozen=True, kw_only=True):
     cwd: str | None = None
     started_time: float | None = None  # Unix seconds
     ports: tuple[int, ...] = ()  # TCP ports it listens on, where readable
-    stderr: str | None = None  # the regular file that it goes to, if it does
+    stdout: str | None = None  # the regular file that it goes to, if it does, as the process names it
+    stderr: str | None = None  # likewise
+    stderr_to: str = ""  # file | journal | pipe | tty | other; "": not ours to see
+    terminal: bool = False  # it has a controlling one
+    cgroup: str = ""  # all of /proc/PID/cgroup
+    foreign_net: bool = False  # of another network namespace than ours: ``ports`` are not told
+    foreign_pid: bool = False  # of a PID namespace below ours
+    foreign_files: bool = False  # it sees other file systems than we do
     uid: int | None = None
     parent: int | None = None  # its pid
 
@@ -32,7 +39,7 @@ class Process(Struct, frozen=True, kw_only=True):
 
 
 class Host(Protocol):
-    """Four questions to one machine. Blocking calls: the sampler runs them in a thread with a deadline."""
+    """Five questions to one machine. Blocking calls: the sampler runs them in a thread with a deadline."""
 
     name: str
     sysfs: Path
@@ -46,8 +53,15 @@ class Host(Protocol):
         """Paths under ``root``, sorted; empty when there is none."""
         ...
 
-    def processes(self, names: Sequence[str], ports: Sequence[int]) -> list[Process]:
-        """The processes whose name begins with one of ``names`` or that listen on one of ``ports``."""
+    def processes(
+        self, names: Sequence[str], ports: Sequence[int], scripts: Sequence[str] = ()
+    ) -> list[Process]:
+        """The processes whose name begins with one of ``names``, that listen on one of ``ports``, or that are
+        a Python and run one of ``scripts``, as a file or a module."""
+        ...
+
+    def run(self, argv: Sequence[str], seconds: float = 3.0) -> bytes:
+        """The stdout of a command. Raises OSError (there is none, it failed), TimeoutError (it is killed)."""
         ...
 
     def stream(self, argv: Sequence[str]) -> AsyncGenerator[bytes, None]:

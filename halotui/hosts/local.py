@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 import signal
 import socket
-import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+import subprocess
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
-from halotui.hosts import Process
+from halotui.hosts import Process, procfs
 from halotui.safe import clean
 
 Sockets = Callable[[int], set[int]]  # pid -> the inodes of its sockets
@@ -21,6 +23,7 @@ _CHUNK = 64 * 1024
 _COMM = 15  # the kernel cuts a process name here
 _LINE = 1024 * 1024
 _LISTEN = b"0A"
+_OUTPUT = 4 * 1024 * 1024  # of a command, the first bytes
 _GRACE_SECONDS = 1.0  # a child stuck in the kernel is left behind after this
 
 
@@ -36,7 +39,7 @@ class LocalHost:
 
     def read(self, path: Path) -> bytes:
         """The whole of a small file. Raises OSError as the kernel gives it."""
-        return _read(path)
+        return procfs.read(path)
 
     def glob(self, root: Path, pattern: str) -> list[Path]:
         """Paths under ``root``, sorted; empty when there is none or it cannot be listed."""
@@ -45,20 +48,55 @@ class LocalHost:
         except OSError:
             return []
 
-    def processes(self, names: Sequence[str], ports: Sequence[int]) -> list[Process]:
-        """Processes by name or listening port, by pid; those that vanish meanwhile are left out.
+    def processes(
+        self, names: Sequence[str], ports: Sequence[int], scripts: Sequence[str] = ()
+    ) -> list[Process]:
+        """Processes by name, listening port or script, by pid; those that vanish meanwhile are left out.
 
         A process of another user is found by name alone: which ports it listens on is not ours to see.
         """
         proc = os.fspath(self.procfs)
         pids = _pids(proc)
         sockets = cache(partial(_sockets, proc))
-        found = set(_named(proc, pids, names))
-        if not self._settled(found, ports, sockets):
+        found = set(_named(proc, pids, names, frozenset(scripts)))
+        ours = procfs.network(proc)
+        foreign = {pid for pid in found if (net := procfs.network(proc, pid)) and ours and net != ours}
+        if not self._settled(found - foreign, ports, sockets):
             self._listening = _listening(proc)
-        found |= self._owners_of(ports, sorted(found), pids, sockets)
-        described = (_process(proc, pid, self._listening, sockets(pid)) for pid in sorted(found))
+        found |= self._owners_of(ports, sorted(found - foreign), pids, sockets)
+        described = (
+            procfs.describe(proc, pid, () if pid in foreign else self._ports(sockets(pid)), pid in foreign)
+            for pid in sorted(found)
+        )
         return [process for process in described if process]
+
+    def run(self, argv: Sequence[str], seconds: float = 3.0) -> bytes:
+        """The stdout of a command, its first 4 MiB. Raises OSError (there is none, it failed), TimeoutError.
+
+        It has a session of its own, and all of it is killed when its time is up.
+        """
+        deadline = time.monotonic() + seconds
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert child.stdout
+        with child.stdout:
+            try:
+                out = _drain(child.stdout.fileno(), deadline)
+                code = child.wait(max(0.01, deadline - time.monotonic()))
+            except (TimeoutError, subprocess.TimeoutExpired):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(_GRACE_SECONDS)
+                raise TimeoutError(f"{argv[0]}: no answer within {seconds:g} s") from None
+        if code:
+            raise OSError(f"{argv[0]}: exit code {code}")
+        return out
 
     async def stream(self, argv: Sequence[str]) -> AsyncGenerator[bytes, None]:
         """Lines of a child's stdout, newline kept, those over 1 MiB left out.
@@ -80,6 +118,9 @@ class LocalHost:
                 yield line
         finally:
             await _end(child, child.stdout)
+
+    def _ports(self, held: set[int]) -> tuple[int, ...]:
+        return tuple(sorted({self._listening[inode] for inode in held if inode in self._listening}))
 
     def _settled(self, named: Iterable[int], ports: Iterable[int], sockets: Sockets) -> bool:
         """Whether the last look at the kernel's socket tables still tells all; a look costs milliseconds."""
@@ -107,31 +148,24 @@ class LocalHost:
         return {pid for pid in self._owners.values() if pid is not None}
 
 
-def _read(path: str | Path) -> bytes:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        data = os.read(fd, _CHUNK)
-        if not data:
-            return data
-        parts = [data]
-        while data := os.read(fd, _CHUNK):
-            parts.append(data)
-        return b"".join(parts)
-    finally:
-        os.close(fd)
-
-
 def _pids(proc: str) -> list[int]:
     with suppress(OSError), os.scandir(proc) as entries:
         return sorted(int(entry.name) for entry in entries if entry.name.isdecimal())
     return []
 
 
-def _named(proc: str, pids: Iterable[int], names: Sequence[str]) -> Iterator[int]:
+def _named(
+    proc: str, pids: Iterable[int], names: Sequence[str], scripts: frozenset[str] = frozenset()
+) -> Iterator[int]:
     starts = tuple(os.fsencode(name[:_COMM]) for name in names)
-    for pid in pids if starts else ():
+    for pid in pids if starts or scripts else ():
         with suppress(OSError):
-            if _read(f"{proc}/{pid}/comm").startswith(starts):
+            comm = procfs.read(f"{proc}/{pid}/comm")
+            if comm.startswith(starts) or (
+                scripts
+                and comm.startswith(b"python")
+                and procfs.runs_script(procfs.command_line(proc, pid), scripts)
+            ):
                 yield pid
 
 
@@ -141,7 +175,7 @@ def _listening(proc: str) -> dict[int, int]:
     ports: dict[int, int] = {}
     for table in ("tcp", "tcp6"):
         with suppress(OSError, ValueError, IndexError):
-            for row in _read(f"{proc}/net/{table}").splitlines()[1:]:
+            for row in procfs.read(f"{proc}/net/{table}").splitlines()[1:]:
                 field = row.split()
                 if field[3] == _LISTEN and uid in (0, int(field[7])):
                     ports[int(field[9])] = int(field[1].rpartition(b":")[2], 16)
@@ -160,57 +194,22 @@ def _sockets(proc: str, pid: int) -> set[int]:
     return held
 
 
-def _process(proc: str, pid: int, listening: Mapping[int, int], held: set[int]) -> Process | None:
-    """None for a process that is gone, or dead and not yet buried."""
-    try:
-        head, _, tail = _read(f"{proc}/{pid}/stat").rpartition(b")")
-        fields = tail.split()
-        if fields[0] in (b"Z", b"X"):
-            return None
-        argv = _read(f"{proc}/{pid}/cmdline")
-    except (OSError, IndexError):
-        return None
-    environ: dict[str, str] = {}
-    cwd = None
-    with suppress(OSError):
-        pairs = os.fsdecode(_read(f"{proc}/{pid}/environ")).split("\0")
-        environ = {key: value for key, sign, value in (pair.partition("=") for pair in pairs) if sign}
-    with suppress(OSError):
-        cwd = str(Path(f"{proc}/{pid}/cwd").readlink())
-    uid = None
-    with suppress(OSError):
-        uid = os.stat(f"{proc}/{pid}").st_uid  # noqa: PTH116 - a Path costs ten times this
-    return Process(
-        pid=pid,
-        name=clean(head.partition(b"(")[2]),
-        argv=tuple(os.fsdecode(argv).removesuffix("\0").split("\0")) if argv else (),
-        environ=environ,
-        cwd=cwd,
-        started_time=_started(proc, fields),
-        ports=tuple(sorted({listening[inode] for inode in held if inode in listening})),
-        stderr=_file_behind(f"{proc}/{pid}/fd/2"),
-        uid=uid,
-        parent=int(fields[1]) if len(fields) > 1 and fields[1].isdigit() else None,
-    )
-
-
-def _file_behind(fd: str) -> str | None:
-    """The path of a regular file that is open there and still has that name, as we see the file system."""
-    with suppress(OSError):
-        path = os.readlink(fd)  # noqa: PTH115
-        if path.startswith("/"):
-            opened = os.stat(fd)  # noqa: PTH116
-            if stat.S_ISREG(opened.st_mode) and os.path.samestat(opened, os.stat(path)):  # noqa: PTH116
-                return path
-    return None
-
-
-def _started(proc: str, fields: Sequence[bytes]) -> float | None:
-    """Unix seconds, to a clock tick: start since boot (field 22 of stat) + boot time."""
-    with suppress(OSError, ValueError, IndexError):
-        boot = _read(f"{proc}/stat").partition(b"btime ")[2].split(None, 1)[0]
-        return int(boot) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return None
+def _drain(fd: int, deadline: float) -> bytes:
+    """To its end; what is too much is read and dropped. Raises TimeoutError."""
+    parts: list[bytes] = []
+    size = 0
+    with selectors.DefaultSelector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0 or not selector.select(left):
+                raise TimeoutError
+            data = os.read(fd, _CHUNK)
+            if not data:
+                return b"".join(parts)[:_OUTPUT]
+            if size < _OUTPUT:
+                parts.append(data)
+                size += len(data)
 
 
 async def _lines(out: asyncio.StreamReader) -> AsyncIterator[bytes]:

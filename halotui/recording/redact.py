@@ -12,7 +12,16 @@ import re
 from msgspec.structs import replace
 
 from halotui.collectors.log_follow import GAP
-from halotui.model import Frame, LogLine, Server
+from halotui.model import Frame, LogLine, Server, ServerEvent
+from halotui.recording.redact_words import (
+    is_ours,
+    told_build,
+    told_facts,
+    told_model,
+    told_path,
+    told_request,
+    told_spec_type,
+)
 from halotui.recording.shapes import PATHS, SHAPES, TROUBLES
 
 LEFT_OUT = "… (left out of the recording)"
@@ -32,6 +41,8 @@ _PARTS = {
     "'~'": _QUOTED,
     "@": _DEVICE,
     "&": r"(?:[\d ,.=()#/:]|calls|b,g,a|gen|acc|drafts|tokens|mean|len|rate|pos|dur|ms){1,300}",
+    "§": r"(?:->|[ ?]|logits?|penalties|dry|top-n-sigma|top-[kp]|typical|min-p|xtc|temp(?:-ext)?|dist|greedy"
+    r"|mirostat(?:-v2)?|adaptive-p|infill|bias|-){1,200}",
     "%": "(?:" + "|".join(map(re.escape, TROUBLES.strip().split("\n"))) + ")",
     "¤": r"(?:GET|POST|HEAD|OPTIONS) (?:" + "|".join(map(re.escape, PATHS.split())) + r") [\da-fA-F.:]{2,45}",
 }
@@ -90,10 +101,6 @@ def known(text: str) -> bool:
 _GAP = GAP.decode()
 
 
-# By a log that is told to print prompts, a build may be any word.
-_BUILD = re.compile(r"b?\d{1,9}(?:-(?:[0-9a-f]{4,40}|[a-z]{1,12}))?(?:-dirty)?", re.A)
-
-
 def redacted(frame: Frame) -> Frame:
     """The frame as it may be kept: the same one where nothing has to go."""
     servers = tuple(map(_server, frame.servers))
@@ -102,10 +109,26 @@ def redacted(frame: Frame) -> Frame:
 
 
 def _server(server: Server) -> Server:
-    log = _log(server.log)
-    build = server.build if server.build and _BUILD.fullmatch(server.build) else None
-    same = log == server.log and build == server.build
-    return server if same else replace(server, log=log, build=build)
+    told = {
+        "build": told_build(server.build),
+        "draft_model": told_path(server.draft_model),
+        "spec_type": told_spec_type(server.spec_type),
+        "facts": told_facts(server.facts) if server.facts is not None else None,
+        "models": tuple(map(told_model, server.models)),
+        "requests": tuple(map(told_request, server.requests)),
+        "events": tuple(map(_event, server.events)),
+        "log": _log(server.log),
+    }
+    changed = {key: value for key, value in told.items() if value != getattr(server, key)}
+    return replace(server, **changed) if changed else server
+
+
+def _event(event: ServerEvent) -> ServerEvent:
+    detail = event.detail if event.detail is not None and known(event.detail) else None
+    text = event.text if is_ours(event.text) else LEFT_OUT
+    if detail == event.detail and text == event.text:
+        return event
+    return replace(event, text=text, detail=detail)
 
 
 def _log(lines: tuple[LogLine, ...]) -> tuple[LogLine, ...]:
@@ -114,7 +137,7 @@ def _log(lines: tuple[LogLine, ...]) -> tuple[LogLine, ...]:
         if line.level == "debug":
             continue
         if not known(line.text):
-            line = LogLine(text=LEFT_OUT, level=line.level)
+            line = replace(line, text=LEFT_OUT)
             if kept and kept[-1].text == LEFT_OUT and line.level == "info":
                 continue  # one word for a whole dump
         kept.append(line)

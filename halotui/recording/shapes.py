@@ -1,8 +1,8 @@
 """The shapes of llama-server's log lines that leave no room for a prompt or a key.
 
 ``#`` is a number, ``~`` a name or path without spaces, ``'~'`` one in quotes, with spaces when it is a model,
-``@`` a device, a compiler or its features, ``&`` figures, ``%`` a known word of a driver, ``¤`` method, known
-path and address of a request, a space any number of spaces.
+``@`` a device, a compiler or its features, ``&`` figures, ``%`` a known word of a driver, ``§`` samplers,
+``¤`` method, known path and address of a request, a space any number of spaces.
 """
 
 from __future__ import annotations
@@ -295,6 +295,86 @@ rocBLAS error: %
 rocblaslt error: %
 HW Exception by GPU node-# (Agent handle: #) reason :%
 Memory access fault by GPU node-# (Agent handle: #) on address #. Reason: %
+clearing prompt with # tokens
+need to evaluate at least # token for each active slot (n_past = #, task.n_tokens() = #)
+n_past was set to #
+saving idle slot to prompt cache
+idle slots will be saved to prompt cache and cleared upon starting a new task
+--clear-idle requires --kv-unified, disabling
+- looking for better prompt, base f_keep = #, f_sim = #
+- found better prompt with f_keep = #, sim = #
+- found better prompt with f_keep = #, f_sim = #
+- prompt with length #, lcp = #, f_keep = #, f_sim = #
+- prompt is already in the cache, skipping
+chat format: ~
+no tokens to decode
+exit command received, exiting...
+failed to load model
+task id = #, error: Context size has been exceeded.
+Context size has been exceeded. i = #, n_batch = #, ret = #
+failed to load model '~'
+sampler chain: §
+Context size has been exceeded. off = #, n_batch = #, ret = #
+decode() failed: Context size has been exceeded.
+gguf_init_from_reader: this GGUF file is version # but this software only supports up to version #
+gguf_init_from_reader: failed to read header
+gguf_init_from_file: failed to open GGUF file '~' (No such file or directory)
+gguf_init_from_file: failed to open GGUF file '~' (Permission denied)
+encountered an error while trying to fit params to free device memory: failed to load model
+failed to measure the memory of the extra model, fitting without it: failed to load model
+the target and draft vocabs are not compatible - tokens will be translated between the two
+unauthorized: Invalid API Key
+error while handling argument "~": the argument has been removed. use ~
+error while handling argument "~": the argument has been removed. use ~ or ~
+security: router mode enabled - do not expose to untrusted environments
+starting server in router mode. models will be automatically loaded on-demand
+child server monitoring thread started, waiting for EOF on stdin...
+spawning server instance with args:
+spawning server instance with name=~ on port #
+instance name=~ exited with status #
+request for name=~ queued at position #
+waiting until model name=~ is fully loaded...
+slot available, loading queued model name=~
+evicting idle LRU name=~ for a queued request
+models_max limit reached, removing LRU name=~
+stopping model instance name=~
+Available models (#):
+send failed (bytes_sent=#, size_to_send=#)
+~:#: Remote RPC server crashed or returned malformed response
+Accepted client connection
+Client connection closed
+Starting RPC server v~
+endpoint : ~
+local cache : n/a
+transport : TCP
+arch = ~
+n_ctx_train = #
+n_embd = #
+n_layer = #
+n_head = #
+n_head_kv = #
+n_swa = #
+n_ff = #
+n_expert = #
+n_expert_used = #
+n_vocab = #
+model params = # K
+model params = # M
+model params = # B
+file size = # KiB (# BPW)
+file size = # MiB (# BPW)
+file size = # GiB (# BPW)
+attn_rot_k = #, n_embd_head_k_all = #
+attn_rot_v = #, n_embd_head_k_all = #
+fused Gated Delta Net (autoregressive) enabled
+fused Gated Delta Net (chunked) enabled
+resolving fused Gated Delta Net support:
+token to piece cache size = # MB
+special tokens cache size = #
+repeat_last_n = #, repeat_penalty = #, frequency_penalty = #, presence_penalty = #
+dry_multiplier = #, dry_base = #, dry_allowed_length = #, dry_penalty_last_n = #
+top_k = #, top_p = #, min_p = #, xtc_probability = #, xtc_threshold = #, typical_p = #, top_n_sigma = #, temp = #
+mirostat = #, mirostat_lr = #, mirostat_ent = #, adaptive_target = #, adaptive_decay = #
 done request: ¤ #
 """
 

@@ -1,11 +1,11 @@
-"""Slots: the server has as many as it was asked for."""
+"""Slots: the server has as many as it was asked for, and each that is at work gets on with it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from halotui.format import count, size
-from halotui.model import Server
+from halotui.format import count, duration, size
+from halotui.model import Server, ServerState, Severity, Slot, SlotPhase
 from halotui.rules import Rule, Symptom, Undefined, View
 
 _WHY_ONE = (
@@ -52,7 +52,73 @@ def _slots(number: int) -> str:
     return f"{count(number)} slot{'' if number == 1 else 's'}"
 
 
+_DECODE = (60.0, 300.0)  # seconds without a token: when it is worth a word, and when it is stuck
+_PROMPT = (180.0, 600.0)  # a batch shows nothing until it is done, and at great depth takes minutes
+
+
+def _stuck(view: View) -> Iterator[Symptom | Undefined]:
+    for server in view.running:
+        if server.state is ServerState.WAITING:  # it answers nobody: who is silent, not what stands still
+            yield Undefined(server.url)
+        elif server.state is not ServerState.BUSY:
+            continue
+        elif symptom := _still(server):
+            yield symptom
+
+
+def _still(server: Server) -> Symptom | None:
+    at_work = [slot for slot in server.slots if slot.phase is not SlotPhase.IDLE]
+    # The batch of one slot's prompt holds up those that decode as well.
+    prompt = not at_work or any(slot.phase is SlotPhase.PROMPT for slot in at_work)
+    warns, severe = _PROMPT if prompt else _DECODE
+    stuck = [slot for slot in at_work if (slot.still_seconds or 0.0) >= warns]
+    if stuck:
+        longest = max(slot.still_seconds or 0.0 for slot in stuck)
+        title = f"Slot {stuck[0].id} is stuck" if len(stuck) == 1 else f"{len(stuck)} slots are stuck"
+        evidence = "; ".join(map(_where, stuck[:3]))
+    else:
+        longest = server.still_seconds or 0.0
+        if at_work or longest < warns:
+            return None
+        title = "The server stands still with work to do"
+        evidence = f"nothing moved for {duration(longest)}"
+    waiting = f"; {count(server.requests_deferred)} requests wait" if server.requests_deferred else ""
+    drafts = server.speculative is not False and bool(server.spec_type or server.draft_model)
+    return Symptom(
+        subject=server.url,
+        severity=Severity.CRITICAL if longest >= severe else None,
+        title=title,
+        evidence=f"{evidence}{waiting}; /health says ok",
+        fix="Relaunch it, without speculation." if drafts else None,
+        patch={"draft": None, "spec": None} if drafts else None,
+    )
+
+
+def _where(slot: Slot) -> str:
+    tokens = f" after {count(slot.generated_tokens)} tokens" if slot.generated_tokens else ""
+    where = " in a prompt" if slot.phase is SlotPhase.PROMPT else tokens
+    return f"slot {slot.id} still for {duration(slot.still_seconds or 0.0)}{where}"
+
+
 RULES = (
+    Rule(
+        id="slot-stuck",
+        check=_stuck,
+        marks=("slot.still_seconds", "server.still_seconds"),
+        needs=(
+            "server.still_seconds",
+            "server.state",
+            "server.slots",
+            "server.requests_deferred",
+            "server.speculative",
+            "slot.still_seconds",
+            "slot.phase",
+        ),
+        why="It is at work, /health says ok, and no token comes. Known of ngram-mod, which wedges a slot for "
+        "good (llama.cpp #23268), and of a GPU that hangs.",
+        fix="Relaunch it. If it comes back, see 'journalctl -k' for the GPU.",
+        reference="https://github.com/ggml-org/llama.cpp/issues/23268",
+    ),
     Rule(
         id="np-slots",
         check=_np_slots,

@@ -21,6 +21,13 @@ _RESET = {
 SILENCE = 60.0  # seconds: a prompt batch at great depth may take that long on an older build
 
 _DOWN = "server-down"
+_ENGINES = {  # else as it is called
+    "llama.cpp": "llama-server",
+    "ollama": "Ollama",
+    "vllm": "vLLM",
+    "lmstudio": "LM Studio",
+    "lemonade": "Lemonade",
+}
 _SERIES = tuple(field.id for field in CHARTED if field.owner == "server")
 
 
@@ -29,11 +36,12 @@ def _server_down(view: View) -> Iterator[Symptom | Undefined]:
         if server.state == ServerState.FAILED:
             yield Symptom(
                 subject=server.url,
-                title="What answers here is no healthy llama-server",
+                title=f"No healthy {_name(server)} answers here",
                 evidence=server.reason or "an answer that makes no sense",
-                why="The port answers, but not as a llama-server does: another program, a proxy, or "
-                "a server in trouble.",
-                fix="Check which program owns the port, and the URL given to halotui.",
+                why=_why_failed(server),
+                fix="Check which program owns the port, and the URL given to halotui."
+                if server.behind is None
+                else "Read the log of what starts it.",
             )
         elif server.state == ServerState.DOWN:
             seen = _was_up(view, server)
@@ -42,10 +50,21 @@ def _server_down(view: View) -> Iterator[Symptom | Undefined]:
             yield Symptom(
                 subject=server.url,
                 severity=Severity.CRITICAL if seen else None,
-                title="llama-server went down" if seen else "No llama-server answers",
+                title=f"{_name(server)} went down" if seen else f"No {_name(server)} answers",
                 evidence=f"{evidence}, after {count(requests)} finished requests" if requests else evidence,
                 fix=f"Read the end of {server.log_path}, then start it again." if server.log_path else None,
             )
+
+
+def _why_failed(server: Server) -> str:
+    if server.behind is not None:
+        return "The router or llama-swap that starts it says so."
+    other = "another program, a proxy, or a server in trouble"
+    return f"The port answers, but not as {_name(server)} does: {other}."
+
+
+def _name(server: Server) -> str:
+    return _ENGINES.get(server.engine, server.engine)
 
 
 def _was_up(view: View, server: Server) -> bool:

@@ -9,12 +9,12 @@ from statistics import median
 from msgspec import Struct
 
 from halotui.format import count, percent, rate
-from halotui.history import REQUESTS
 from halotui.model import Request, Server, ServerState
 from halotui.rules import Rule, Symptom, Undefined, View
 
 _DECAY = "spec-decay"
 
+WINDOW = 200  # newest requests looked at
 SHORT = 16  # tokens: a request or a draft below it says too little
 BASELINE = 4  # requests at most
 RECENT = 3  # requests at most
@@ -123,16 +123,17 @@ def _spec_decay(view: View) -> Iterator[Symptom | Undefined]:
 
 
 def _requests(view: View, server: Server) -> list[Request]:
-    """Those of this process: one that was relaunched starts with a clean slate."""
+    """Those of this process that know of drafts: one that was relaunched starts with a clean slate."""
     up = server.uptime_seconds
     start = view.frame.time - up if up is not None else float("-inf")
-    return [sample.request for sample in view.history.requests(server.url) if sample.time >= start]
+    samples = list(view.history.requests(server.url))[-WINDOW:]
+    return [s.request for s in samples if s.time >= start and s.request.source != "slots"]
 
 
 def _falls(view: View, server: Server, requests: list[Request]) -> Iterator[_Fall]:
     firing = view.firing(_DECAY, server.url)
     # A history that is full may have forgotten how it was before the alarm.
-    forgotten = firing and sum(1 for _ in view.history.requests(server.url)) >= REQUESTS
+    forgotten = firing and sum(1 for _ in view.history.requests(server.url)) >= WINDOW
     slots: dict[int | None, list[Request]] = defaultdict(list)
     for request in requests:
         slots[request.slot].append(request)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 
@@ -11,3 +12,4 @@ from dataclasses import dataclass
 class Clock:
     monotonic: Callable[[], float] = time.monotonic  # seconds, for intervals
     wall: Callable[[], float] = time.time  # Unix seconds, for the frame
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from msgspec.structs import replace
-
+from halotui import kv
 from halotui.collectors.llama_http import LlamaHttp
 from halotui.format import duration
 from halotui.model import (
     LogFacts,
-    Metrics,
     Request,
     Server,
     ServerProcess,
     ServerState,
     Slot,
-    SlotPhase,
-    SlotReading,
     Source,
     SourceState,
 )
 from halotui.sampler.clock import Clock
-from halotui.sampler.log import LogTap
+from halotui.sampler.facts import FactBook
+from halotui.sampler.log import ChildTap, LogTap
 from halotui.sampler.polling import Poller
+from halotui.sampler.requests import CounterBook, RequestBook
+from halotui.sampler.slots import SlotWatch, age, slot_of
+from halotui.sampler.speculation import DraftFigures, Gained, SpecBook
 from halotui.sampler.throughput import Throughput, exact
 
 WAITS = 2.0  # seconds without an answer before it is worth a word
+HOLD = 2.5  # seconds that a rate stands without another look
+HEALTHY = 25.0  # seconds that a word of /health counts
 _UNSEEN = ServerProcess(pid=0, url="")  # a server whose process cannot be seen: nothing is known of it
-RECENT = 4  # finished requests that the draft figures are taken over
+
+
+class _Life:
+    """What is counted of one process: another one begins at nothing."""
+
+    def __init__(self, poller: Poller) -> None:
+        self.epoch = poller.epoch
+        self.looks = poller.looks  # those that were counted
+        self.metric_looks = poller.metric_looks
+        self.throughput = Throughput()
+        self.watch = SlotWatch()
+        self.requests = RequestBook()
+        self.counters = CounterBook()
+        self.drafts = SpecBook()
+        self.rates: tuple[float | None, float | None] = (None, None)
+        self.rated_at = float("-inf")
+        self.decode_calls: float | None = None
+        self.decoded_at = 0.0  # when their count was last seen to grow
 
 
 class ServerTracker:
@@ -39,21 +57,17 @@ class ServerTracker:
     def __init__(self, url: str, poller: Poller, clock: Clock) -> None:
         self.url = url
         self.process: ServerProcess | None = None
-        self.tap: LogTap | None = None
+        self.tap: LogTap | ChildTap | None = None
         self._poller = poller
         self._clock = clock
-        self._throughput = Throughput()
-        self._epoch = 0
-        self._looks = 0
-        self._metric_looks = 0
-        self._metrics_before: Metrics | None = None
-        self._recent: deque[Request] = deque(maxlen=RECENT)
-        self._since_start: tuple[Request, ...] = ()  # all that ended before we looked, by the counters
-        self._last_of_slot: dict[int, Request] = {}
+        self._facts = FactBook()
+        self._gained = Gained()
+        self._life = _Life(poller)
 
     async def gather(self, grace: float) -> None:
         """Ask the log and the server; what takes longer than ``grace`` seconds goes on by itself."""
-        stirred = await self.tap.read() if self.tap is not None else False
+        tap = self.tap
+        stirred = tap is not None and await tap.read() and tap.at_work  # old builds log each of our looks
         round_ = self._poller.start(may_sleep=self._may_sleep(), has_log=self._has_log, stirred=stirred)
         await asyncio.wait((round_,), timeout=grace)
 
@@ -64,7 +78,7 @@ class ServerTracker:
             self._poller.hurry()
 
     async def reconnect(self, http: LlamaHttp) -> None:
-        """The server was started again with another key."""
+        """The server was started again with another key, or at another address."""
         await self._poller.reconnect(http)
 
     async def close(self) -> None:
@@ -72,78 +86,70 @@ class ServerTracker:
         if self.tap is not None:
             await self.tap.close()
 
-    def _may_sleep(self) -> bool:
-        """True unless it is known that it cannot: by its command line, or by a build that never sleeps."""
-        if self.process is not None:
-            return (self.process.sleep_idle_seconds or 0) > 0
-        props = self._poller.props
-        return props is not None and props.is_sleeping is not None
-
     def fold(self) -> Server:
         """Everything known about the server at this moment; call it once a frame."""
-        now = self._clock.monotonic()
-        poller, process, tap = self._poller, self.process, self.tap
-        if poller.epoch != self._epoch:
-            self._forget()
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        poller, tap = self._poller, self.tap
+        if poller.epoch != self._life.epoch:
+            self._life = _Life(poller)
+        life = self._life
         waiting = now - poller.asked_at if poller.asked_at is not None else 0.0
-        state, reason = poller.state, poller.reason
-        late = waiting > WAITS and state is not ServerState.DOWN
-        if late:
-            what = "no answer for" if poller.counts_drafts else "in a prompt batch for"
-            state, reason = ServerState.WAITING, f"{what} {duration(waiting)}"
-        up = state in (ServerState.IDLE, ServerState.BUSY)
-        if up and self._blind:
-            up, reason = False, "requests not watched: that would keep it awake; add --log-file"
+        late = waiting > WAITS and poller.state is not ServerState.DOWN
+        state, reason, up = self._state(waiting if late else None)
         readings = poller.slots or ()
-        speculative = any(slot.speculative for slot in readings) if readings else None
-        finished = tap.requests() if tap is not None else ()
-        if speculative:
-            finished = tuple(map(_drafted_nothing, finished))
-        looked = self._count(finished)
-        rates: tuple[float | None, float | None] = (None, None)
+        speculative = self._speculative()
+        log = tap.requests() if tap is not None else ()
+        looked = self._look(log)
+        finished = self._finished(log, now, wall, speculative)
         if up and poller.slots is not None and (looked or state is ServerState.IDLE):
-            rates = self._throughput.rates(now)
-        if self._metric_looks < poller.metric_looks and not self._has_log:
-            finished = (*finished, *self._from_counters())
-        self._metric_looks = poller.metric_looks
-        self._remember(finished)
-        facts = tap.facts if tap is not None else LogFacts()
-        asked = process or _UNSEEN
-        props = poller.props
-        last = self._recent[-1] if self._recent else None
-        drafts = self._recent or self._since_start
-        accepted, coverage = draft_ratios(drafts) if speculative is not False else (None, None)
+            life.rates, life.rated_at = life.throughput.rates(now), now
+        rates = life.rates if up and now - life.rated_at <= HOLD else (None, None)
+        drafts = self._drafts(speculative)
+        process = self.process or _UNSEEN
+        known = self._facts.know(self.process, poller.props, poller.meta, readings, self._log_facts)
+        capacity = known.server.get("kv_capacity_tokens")
+        held = kv.used_tokens(readings)
         deferred = poller.metrics.requests_deferred if poller.metrics is not None else None
+        last = life.requests.last
         return Server(
+            **known.server,
             url=self.url,
             state=state,
+            engine=process.engine,
+            address=process.address,
+            behind=process.behind,
+            unit=process.unit,
+            container=process.container,
             reason=reason,
-            pid=asked.pid or None,
-            model=(props and props.model) or asked.alias or asked.model_path,
-            model_path=(props and props.model_path) or asked.model_path,
-            draft_model=asked.draft_model,
-            build=(props and props.build) or facts.build,
-            backend=facts.backend or asked.backend,
-            uptime_seconds=_age(self._clock.wall(), asked.started_time),
+            pid=process.pid or None,
+            uptime_seconds=age(wall, process.started_time),
             waiting_seconds=waiting if late else None,
-            slots_total=(props and props.total_slots) or facts.slots_total,
-            slots_asked=asked.slots_asked,
+            slots_asked=process.slots_asked,
             slots_busy=sum(slot.processing for slot in readings) if poller.slots is not None and up else None,
-            slot_context_tokens=readings[0].context_tokens if readings else facts.slot_context_tokens,
-            kv_unified=facts.kv_unified if facts.kv_unified is not None else asked.kv_unified,
-            kv_cache_bytes=facts.kv_cache_bytes,
+            kv_used_tokens=held,
+            kv_used_ratio=held / capacity if held is not None and capacity and held <= capacity else None,
+            facts=known.facts,
+            provenance=known.provenance,
+            facts_hidden=known.hidden,
             speculative=speculative,
-            spec_type=asked.spec_type,
             requests_deferred=int(deferred) if deferred is not None and up else None,
             generation_tokens_per_second=rates[0],
             prompt_tokens_per_second=rates[1],
             last_generation_tokens_per_second=last.generation_tokens_per_second if last else None,
             last_prompt_tokens_per_second=last.prompt_tokens_per_second if last else None,
-            draft_acceptance_ratio=accepted,
-            draft_coverage_ratio=coverage,
-            log_path=tap.path if tap is not None else None,
-            slots=tuple(self._slot(slot, now, live=up) for slot in readings),
-            requests=tuple(finished),
+            draft_acceptance_ratio=drafts.acceptance,
+            draft_coverage_ratio=drafts.coverage,
+            draft_mean_tokens=drafts.mean_tokens,
+            draft_gained_tokens=drafts.gained,
+            draft_accepted_per_position=drafts.per_position,
+            draft_gain_ratio=drafts.gain,
+            draft_gain_error_ratio=drafts.gain_error,
+            ttft_seconds=life.requests.ttft_seconds,
+            still_seconds=self._still_seconds(now),
+            log_path=tap.name if tap is not None else None,
+            slots=tuple(self._slots(now, held, live=up)),
+            requests=finished,
+            events=tap.events() if tap is not None else (),
             log=tap.lines() if tap is not None else (),
         )
 
@@ -156,7 +162,7 @@ class ServerTracker:
             id=f"server {self.url}",
             name="llama-server",
             state=SourceState.OK if answering else SourceState.NO_DATA,
-            age_seconds=_age(now, poller.answered_at),
+            age_seconds=age(now, poller.answered_at),
             duration_seconds=poller.took,
             reason=None if answering else poller.reason or "no answer yet",
         )
@@ -172,8 +178,30 @@ class ServerTracker:
             yield self.tap.source(self.url)
 
     @property
+    def rated_at(self) -> float:
+        """Monotonic seconds of the last rate that was reckoned; one that is told later is a repetition."""
+        return self._life.rated_at
+
+    # --- what it is
+
+    @property
     def _has_log(self) -> bool:
         return self.tap is not None and self.tap.alive
+
+    @property
+    def _log_facts(self) -> LogFacts | None:
+        """None where no log is followed; one that can no longer be read has told what it told."""
+        if self.tap is None:
+            return None
+        facts = self.tap.facts
+        return facts if self.tap.alive or facts.model_loaded is not None else None
+
+    def _may_sleep(self) -> bool:
+        """True unless it is known that it cannot: by its command line, or by a build that never sleeps."""
+        if self.process is not None:
+            return (self.process.sleep_idle_seconds or 0) > 0
+        props = self._poller.props
+        return props is not None and props.is_sleeping is not None
 
     @property
     def _blind(self) -> bool:
@@ -182,112 +210,112 @@ class ServerTracker:
         shy = self._may_sleep() and not poller.busy
         return shy and not self._has_log and not poller.counts_drafts
 
-    def _forget(self) -> None:
-        """Another process may answer from now on."""
-        self._epoch, self._looks = self._poller.epoch, self._poller.looks
-        self._throughput, self._metrics_before = Throughput(), None
-        self._recent.clear()
-        self._since_start = ()
-        self._last_of_slot.clear()
+    def _state(self, waiting: float | None) -> tuple[ServerState, str | None, bool]:
+        """The state, why, and whether what is known is of now."""
+        poller = self._poller
+        state, reason = poller.state, poller.reason
+        if waiting is not None:
+            what = "no answer for" if poller.counts_drafts else "in a prompt batch for"
+            state, reason = ServerState.WAITING, f"{what} {duration(waiting)}"
+        if state not in (ServerState.IDLE, ServerState.BUSY):
+            return state, reason, False
+        if self._blind:
+            return state, "requests not watched: that would keep it awake; add --log-file", False
+        return state, reason, True
 
-    def _count(self, finished: Iterable[Request]) -> bool:
-        """Tell the throughput what slots, log and counters say; True when the slots were looked at."""
-        poller, throughput = self._poller, self._throughput
+    def _speculative(self) -> bool | None:
+        """Whether speculation came up: /slots knows, and where it is off the log may have told."""
+        if self._poller.slots:
+            return any(slot.speculative for slot in self._poller.slots)
+        hidden = self.tap is not None and "/slots" in self._poller.off
+        return self.tap.server.speculative if self.tap is not None and hidden else None
+
+    # --- what it does
+
+    def _look(self, log: tuple[Request, ...]) -> bool:
+        """Tell the books what slots, log and counters say; True when the slots were looked at."""
+        poller, life, tap = self._poller, self._life, self.tap
         by_counters = not self._has_log and exact(poller.metrics)
-        looked = poller.looks > self._looks and poller.slots is not None
-        self._looks = poller.looks
-        if looked:
-            throughput.look(poller.slots or (), poller.slots_at or 0.0, by_counters)
-        throughput.finished(finished, past=self.tap is not None and self.tap.catching_up)
+        slots, at = poller.slots, poller.slots_at or 0.0
+        looked = poller.looks > life.looks and slots is not None
+        life.looks = poller.looks
+        if looked and slots is not None:
+            life.throughput.look(slots, at, by_counters)
+            life.watch.look(slots, at, tap.progress if tap is not None else _untold)
+            life.requests.look(slots, at)
+        life.throughput.finished(log, past=tap is not None and tap.catching_up)
         whole = poller.asked_at is None  # counters and slots of the same round, not of two
-        if by_counters and whole and poller.metrics is not None and poller.slots is not None:
-            throughput.audit(poller.metrics, poller.slots)
+        if by_counters and whole and poller.metrics is not None and slots is not None:
+            life.throughput.audit(poller.metrics, slots)
+        calls = poller.metrics.decode_calls_total if poller.metrics is not None else None
+        if calls != life.decode_calls:
+            life.decode_calls, life.decoded_at = calls, poller.answered_at or 0.0
         return looked
 
-    def _slot(self, reading: SlotReading, now: float, *, live: bool) -> Slot:
-        key = (reading.id, reading.task)
-        phase = SlotPhase.IDLE
-        if reading.processing:
-            phase = SlotPhase.DECODE if reading.decoded else SlotPhase.PROMPT
-        generated, prefilled = self._throughput.speeds(reading.id) if live else (None, None)
-        last = self._last_of_slot.get(reading.id)
-        accepted, coverage = draft_ratios((last,)) if last is not None else (None, None)
-        used = reading.tokens
-        progress = self.tap.progress(key) if self.tap is not None and phase == SlotPhase.PROMPT else None
-        return Slot(
-            id=reading.id,
-            phase=phase,
-            task=reading.task,
-            context_tokens=reading.context_tokens,
-            used_tokens=used,
-            used_ratio=used / reading.context_tokens if used is not None and reading.context_tokens else None,
-            prompt_processed_tokens=reading.prompt_processed,
-            prompt_cached_tokens=reading.prompt_cached,
-            prompt_progress_ratio=progress,
-            generated_tokens=reading.decoded if reading.processing else None,
-            remaining_tokens=reading.remaining if reading.processing else None,
-            generation_tokens_per_second=generated if phase == SlotPhase.DECODE else None,
-            prompt_tokens_per_second=prefilled if phase == SlotPhase.PROMPT else None,
-            speculative=reading.speculative,
-            draft_acceptance_ratio=accepted if reading.speculative else None,
-            draft_coverage_ratio=coverage if reading.speculative else None,
-            elapsed_seconds=_age(now, self._throughput.began(key)),
-        )
-
-    def _from_counters(self) -> tuple[Request, ...]:
-        """What ended between two looks at /metrics, summed: its slots are unknown."""
-        before, self._metrics_before = self._metrics_before, self._poller.metrics
-        now = self._poller.metrics
-        if now is None or now.draft_tokens_total is None:
-            return ()
-        ended = self._between(before or Metrics(), now)
-        if before is None:  # ended before we looked: nothing to report, and better than no figure
-            self._since_start = ended
-            return ()
+    def _finished(
+        self, log: tuple[Request, ...], now: float, wall: float, speculative: bool | None
+    ) -> tuple[Request, ...]:
+        """The requests that ended since the frame before, told to whoever reckons with them."""
+        poller, life, tap = self._poller, self._life, self.tap
+        ended = life.requests.finished(log, now, wall, has_log=self._has_log, speculative=speculative)
+        if life.metric_looks < poller.metric_looks and not self._has_log:
+            ended = (*ended, *life.counters.look(poller.metrics, bool(speculative)))
+        life.metric_looks = poller.metric_looks
+        if ended:
+            life.drafts.finished(
+                ended,
+                began=life.requests.began(wall - now),
+                slots=len(poller.slots) if poller.slots else None,
+                kind=self._facts.known.server.get("spec_type"),
+                totals=tap.server.draft if tap is not None else None,
+            )
+            self._gained.count(ended, self.process)
         return ended
 
-    def _between(self, before: Metrics, now: Metrics) -> tuple[Request, ...]:
-        generated, drafted, accepted = (
-            (getattr(now, key) or 0.0) - (getattr(before, key) or 0.0)
-            for key in ("generation_tokens_total", "draft_tokens_total", "draft_accepted_total")
-        )
-        if generated <= 0 or drafted < 0 or accepted < 0:
-            return ()
-        speculative = any(slot.speculative for slot in self._poller.slots or ())
-        return (
-            Request(
-                source="metrics",
-                generation_tokens=int(generated),
-                draft_tokens=int(drafted) if speculative else None,
-                draft_accepted_tokens=int(accepted) if speculative else None,
-            ),
+    def _drafts(self, speculative: bool | None) -> DraftFigures:
+        if speculative is False:
+            return DraftFigures()
+        life, tap = self._life, self.tap
+        return life.drafts.figures(
+            self._poller.metrics,
+            tap.server.draft if tap is not None else None,
+            counted=self._gained.tokens(self.process, self._log_facts) if speculative else None,
+            since_start=life.counters.since_start,
         )
 
-    def _remember(self, finished: Iterable[Request]) -> None:
-        for request in finished:
-            self._recent.append(request)
-            if request.slot is not None:
-                self._last_of_slot[request.slot] = request
+    def _slots(self, now: float, held: int | None, *, live: bool) -> Iterator[Slot]:
+        life, tap = self._life, self.tap
+        fresh = live and now - (self._poller.slots_at or 0.0) <= HOLD
+        for reading in self._poller.slots or ():
+            yield slot_of(
+                reading,
+                now,
+                life.watch,
+                life.throughput,
+                live=fresh,
+                held=held,
+                progress=tap.progress((reading.id, reading.task)) if tap is not None else None,
+                last=life.drafts.last_of(reading.id),
+            )
+
+    def _still_seconds(self, now: float) -> float | None:
+        """How long ago anything moved of a server that has work. One that answers nothing, not even /health,
+        may be slow, or gone, rather than stuck: None."""
+        life, poller = self._life, self._poller
+        moved = life.watch.moved_at
+        if "/slots" in poller.off and poller.metrics is not None and poller.metrics.requests_processing:
+            moved = life.decoded_at  # no slot is shown: the count of passes tells
+        if moved is None:
+            return None
+        if moved == poller.slots_at and now - moved <= HOLD:
+            return 0.0
+        answered = poller.answered_at is not None and now - poller.answered_at <= HOLD
+        healthy = poller.healthy_at is not None and now - poller.healthy_at <= HEALTHY
+        if not (answered or healthy):
+            return None
+        told = self.tap.moved_at if self.tap is not None else None
+        return max(0.0, now - max(moved, life.decoded_at, told or moved))
 
 
-def draft_ratios(requests: Iterable[Request]) -> tuple[float | None, float | None]:
-    """Acceptance (accepted ÷ drafted) and coverage (drafted ÷ generated) over requests; None: unknown.
-
-    Nothing drafted while speculation is on is coverage 0, and no acceptance at all.
-    """
-    known = [r for r in requests if r.draft_tokens is not None and r.generation_tokens]
-    drafted = sum(r.draft_tokens or 0 for r in known)
-    generated = sum(r.generation_tokens or 0 for r in known)
-    accepted = sum(r.draft_accepted_tokens or 0 for r in known)
-    return (accepted / drafted if drafted else None, drafted / generated if generated else None)
-
-
-def _drafted_nothing(request: Request) -> Request:
-    """Speculation is on and the log has no draft line: none was drafted, the fault that hides itself."""
-    if request.draft_tokens is not None:
-        return request
-    return replace(request, draft_tokens=0, draft_accepted_tokens=0)
-
-
-def _age(now: float, then: float | None) -> float | None:
-    return max(0.0, now - then) if then is not None else None
+def _untold(_: object) -> None:
+    """No log tells how far a prompt has come."""

@@ -13,12 +13,23 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from halotui import fields, format
-from halotui.model import Finding, Gpu, Memory, Server, Slot, Source
+from halotui.model import (
+    Finding,
+    Gpu,
+    Memory,
+    Request,
+    ServedModel,
+    Server,
+    ServerFacts,
+    Slot,
+    Source,
+)
 from halotui.widgets.rows import FINDING, Ref
 from halotui.widgets.view import View
 
 CHART_FRAMES = 300
 WIDEST = 82  # cells inside the pop-up
+_OF_SERVER = ("server", "facts", "slot", "request", "model")  # owners in ``fields``
 
 
 class Explain(ModalScreen[bool]):
@@ -56,7 +67,7 @@ class Explain(ModalScreen[bool]):
 def explain(view: View, ref: Ref, width: int) -> Text:
     """The pop-up's text for what is under the cursor, on a screen of ``width`` cells."""
     if ref.field == FINDING:
-        found = next((f for f in _findings(view) if f"{f.id} {f.subject}" == ref.subject), None)
+        found = view.finding(ref)
         return finding_text(found) if found is not None else Text("This finding is over.")
     return field_text(view, ref, min(WIDEST, width * 9 // 10 - 8))
 
@@ -90,7 +101,7 @@ def field_text(view: View, ref: Ref, width: int) -> Text:
     value = getattr(struct, field.key, None)
     text = Text()
     text.append(f"{field.label}  ", "bold")
-    text.append(f"{format.show(field, value)}\n", "bold" if value is not None else "dim")
+    text.append(f"{_shown(field, value)}\n", "bold" if value is not None else "dim")
     text.append(f"{field.owner}.{field.key}, {field.unit}\n\n", "dim")
     text.append(f"{field.help}\n\n")
     text.append("Source   ", "bold")
@@ -98,15 +109,44 @@ def field_text(view: View, ref: Ref, width: int) -> Text:
     if field.formula:
         text.append("Formula  ", "bold")
         text.append(f"{field.formula}\n")
+    if told := _told_by(view, ref, field.key):
+        text.append("From     ", "bold")
+        text.append(f"{told}\n")
     for source in _sources(view, field.owner, ref.subject):
         text.append("Now      ", "bold")
         text.append(f"{_standing(source)}\n")
     if value is None and struct is not None:
         text.append("\nNo value: the source above does not give it on this box or build.\n", "dim")
+    if isinstance(struct, Request):
+        text.append_text(request_text(struct))
     if field.chart:
         text.append("\n")
         text.append_text(chart(view, ref, width))
     return text
+
+
+def request_text(request: Request) -> Text:
+    """All that is known of it: a narrow screen leaves columns out."""
+    text = Text("\nThe whole request\n", "bold")
+    for field in fields.FIELDS:
+        value = getattr(request, field.key) if field.owner == "request" else None
+        if value is not None:
+            text.append(f"  {field.label:<13}", "dim").append(f"{format.show(field, value)}\n", "not bold")
+    return text
+
+
+def _shown(field: fields.Field, value: object) -> str:
+    """A value, or a row of shares."""
+    if not isinstance(value, tuple):
+        return format.show(field, value)
+    words = (format.percent(item) if isinstance(item, float) else str(item) for item in value)
+    return ", ".join(words) or format.DASH
+
+
+def _told_by(view: View, ref: Ref, key: str) -> str | None:
+    """Which of its sources gave a fact."""
+    server = next((server for server in view.servers if server.url == ref.subject), None)
+    return server.provenance.get(key) if server is not None else None
 
 
 def chart(view: View, ref: Ref, width: int) -> Text:
@@ -135,23 +175,42 @@ def chart(view: View, ref: Ref, width: int) -> Text:
 _scales = {"bytes": (1024.0**3, "GiB"), "hertz": (1e6, "MHz"), "ratio": (0.01, "%"), "tokens/s": (1.0, "t/s")}
 
 
-def _struct(view: View, ref: Ref) -> Gpu | Memory | Server | Slot | None:
+def _struct(
+    view: View, ref: Ref
+) -> Gpu | Memory | Server | ServerFacts | Slot | Request | ServedModel | None:
     frame = view.frame
     if frame is None:
         return None
     if ref.subject == "memory":
         return frame.memory
-    url, _, slot = ref.subject.partition("#")
+    url, _, part = ref.subject.partition("#")
     for server in frame.servers:
         if server.url == url:
-            return next((s for s in server.slots if str(s.id) == slot), None) if slot else server
+            return _part(view, server, ref, part)
     return view.gpu if view.gpu is not None and view.gpu.id == ref.subject else None
+
+
+def _part(
+    view: View, server: Server, ref: Ref, part: str
+) -> Server | ServerFacts | Slot | Request | ServedModel | None:
+    """What of the server it is."""
+    owner = fields.BY_ID[ref.field].owner
+    if owner == "request":
+        from halotui.widgets.requests_view import find
+
+        sample = find(view, ref.subject)
+        return sample.request if sample is not None else None
+    if owner == "model":
+        return next((model for model in server.models if model.id == part), None)
+    if owner == "facts":
+        return server.facts
+    return next((slot for slot in server.slots if str(slot.id) == part), None) if part else server
 
 
 def _sources(view: View, owner: str, subject: str) -> Iterator[Source]:
     url = subject.partition("#")[0]
     for source in view.sources.values():
-        if source.id == owner or (owner in ("server", "slot") and source.id.endswith(url)):
+        if source.id == owner or (owner in _OF_SERVER and source.id.endswith(url)):
             yield source
 
 

@@ -14,6 +14,11 @@ Read from the top: what is wrong, how fast, how full, who is doing it, why.
 – means unknown: put the cursor on it and press {explain} for the reason. A dim number is late.
 █ GTT is ordinary RAM that the GPU has mapped; ▓ VRAM is the BIOS carve-out (many notes say GART).
 """
+_REQUESTS = """
+In the requests ({requests}) a click on a heading orders by it; the keys of that view stand at its foot.
+A filter takes words of an end or a reason, and comparisons: end=error slot=1 ttft>2 prompt>=4k.
+✖ error, ▲ truncated, ■ cancelled. p95 wants 20 requests, p99 100: of fewer it would only be the largest.
+"""
 _HISTORY = """
 In the history ({history}): ← → pan, + - or the wheel zoom, 0 the last hour, d the last day, end to now;
 [ ] another field, f choose one by name, n N from event to event, y copy and w write as CSV.
@@ -30,8 +35,11 @@ def help_text(able: Sequence[Key] = KEYS) -> Text:
     for tooltip, keys in groupby(able, key=lambda key: key.tooltip):
         text.append(f"  {' '.join(key.shown for key in keys):<14}", "bold")
         text.append(f"{tooltip}\n")
+    text.append(_REQUESTS.format(**shown))
     if "history" in shown:
         text.append(_HISTORY.format(**shown))
-    text.append("\nWith the mouse: click a number to point at it, again to explain it.\n", "dim")
+    text.append(
+        "\nWith the mouse: click a number to point at it, again to explain it; a tab to look there.\n", "dim"
+    )
     text.append("Keys can be changed under [keys] in config.toml, by id.", "dim")
     return text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,18 +9,13 @@ import msgspec
 from msgspec import Struct
 
 from halotui.actions import ActionError
+from halotui.collectors import cgroups
 from halotui.hosts.hands import Hands
 from halotui.safe import clean
 from halotui.servers.launch import Runner
 
 STOP_SECONDS = "15"  # the engine kills after these; a running request can hold the server that long
 
-_ENGINES = {
-    Runner.PODMAN: re.compile(r"libpod-(?:payload-)?([0-9a-f]{64})"),
-    Runner.DOCKER: re.compile(r"(?:/docker/|docker-)([0-9a-f]{64})"),
-}
-# Somebody else puts these back, in a way of his own.
-_FOREIGN = re.compile(r"kubepods|cri-containerd|crio-|lxc\.payload|machine\.slice/|nerdctl")
 # Label and its value -> what made the container.
 _BOXES = (
     ("com.github.containers.toolbox", "true", Runner.TOOLBOX),
@@ -64,16 +58,8 @@ class Container(Struct, frozen=True, kw_only=True):
 
 def place(cgroup: str) -> Inside | None:
     """Where /proc/PID/cgroup says that a process is; None: in no container that we know."""
-    for engine, pattern in _ENGINES.items():
-        if found := pattern.search(cgroup):
-            return Inside(engine, found[1])
-    return None
-
-
-def foreign(cgroup: str) -> str:
-    """The manager of a container that is none of ours to touch; empty: it is not in such."""
-    found = _FOREIGN.search(cgroup)
-    return found[0].strip("/-.") if found else ""
+    found = cgroups.container(cgroup)
+    return Inside(Runner(found.engine), found.id) if found else None
 
 
 async def look(hands: Hands, inside: Inside, env: Mapping[str, str]) -> Container:

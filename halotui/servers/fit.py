@@ -13,21 +13,10 @@ from msgspec import Struct
 
 from halotui.actions import Value, Verdict
 from halotui.format import size
+from halotui.kv import ELEMENT
 from halotui.servers.model_file import Header, per_layer
 
-# bytes an element: ggml's block size over its elements
-ELEMENT = {
-    "f32": 4.0,
-    "f16": 2.0,
-    "bf16": 2.0,
-    "q8_0": 34 / 32,
-    "q5_1": 24 / 32,
-    "q5_0": 22 / 32,
-    "q4_1": 20 / 32,
-    "q4_0": 18 / 32,
-    "iq4_nl": 18 / 32,
-}
-BLOCK = 32  # elements, of every quantised type in that table
+BLOCK = 32  # elements, of every quantised type among ELEMENT
 LEAST_CONTEXT = 4096  # tokens: what --fit never goes below, and what older builds took unasked
 STEP = 256  # tokens: contexts are rounded up to it
 AUTO_SLOTS = 4  # of newer builds, with a unified cache

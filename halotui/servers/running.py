@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from halotui.actions import ActionError
-from halotui.collectors import llama_process
+from halotui.collectors import cgroups, llama_process
 from halotui.hosts import Host
 from halotui.hosts.hands import MARK, Hands
 from halotui.model import ServerProcess
@@ -62,14 +62,14 @@ async def _captured(sight: Sight) -> Running:
     inside = containers.place(cgroup)
     if inside and inside != containers.place(sight.lineage.ours):  # we may stand in the same toolbox
         return await contained.capture(sight, inside)
-    if manager := containers.foreign(cgroup):
+    if manager := cgroups.foreign(cgroup):
         raise NotOurs(f"it runs in a container of {manager}", "change it there")
     lineage.refuse_others(sight.process)
     if sight.lineage.foreign_files:
         raise NotOurs(
             "it sees other files than halotui: a sandbox, or another container", "run halotui in there"
         )
-    if name := units.system_unit(cgroup):
+    if name := cgroups.system_unit(cgroup):
         await _refuse_system(sight, name)
     unit = await _service(sight)
     return contained.by_unit(sight, unit) if unit else _plain(sight)
@@ -95,7 +95,7 @@ def _plain(sight: Sight) -> Running:
 
 async def _service(sight: Sight) -> units.Unit | None:
     """The user's unit that is this server; None where it only stands in one, as in a terminal's."""
-    name = units.user_unit(sight.lineage.cgroup)
+    name = cgroups.user_unit(sight.lineage.cgroup)
     if not name or sight.lineage.terminal or MARK in sight.process.environ:
         return None
     unit = await units.look(sight.hands, name, runners.client_env())

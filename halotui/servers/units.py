@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from msgspec import Struct
@@ -14,8 +13,6 @@ SYSTEMCTL = ("systemctl", "--user")
 NO = "no"
 
 _PROPERTIES = ("MainPID", "LoadState", "FragmentPath", "Restart", "Transient")
-_USERS = re.compile(r"/user@\d+\.service/(?:[^:\n]*?/)?([^/:\n]+\.service)(?:/|$)", re.M)
-_SYSTEMS = re.compile(r":/(?:system|machine)\.slice/(?:[^:\n]*?/)?([^/:\n]+\.service)(?:/|$)", re.M)
 
 
 class Unit(Struct, frozen=True, kw_only=True):
@@ -37,18 +34,6 @@ class Unit(Struct, frozen=True, kw_only=True):
     @property
     def find_pid(self) -> tuple[str, ...]:
         return (*SYSTEMCTL, "show", self.name, "--property=MainPID", "--value")
-
-
-def user_unit(cgroup: str) -> str:
-    """The user's own service that a process is in, by /proc/PID/cgroup; empty: none."""
-    found = _USERS.search(cgroup)
-    return found[1] if found else ""
-
-
-def system_unit(cgroup: str) -> str:
-    """The box's service that a process is in; empty: none."""
-    found = _SYSTEMS.search(cgroup)
-    return found[1] if found else ""
 
 
 async def look(hands: Hands, name: str, env: Mapping[str, str], manager: tuple[str, ...] = SYSTEMCTL) -> Unit:

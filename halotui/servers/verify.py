@@ -72,8 +72,7 @@ async def look(http: LlamaHttp, log: LogFacts) -> Shown:
 def log_facts(path: str, start: int) -> LogFacts:
     """What the log has said from byte ``start`` on."""
     parser = LogParser()
-    for line in log_lines(path, start):
-        parser.feed(line)
+    parser.feed(b"".join(line + b"\n" for line in log_lines(path, start)), keep=0)
     return parser.server.facts
 
 

@@ -20,7 +20,7 @@ from textual.widget import Widget
 from halotui.keymap import KEYS, PLAYER, Key
 from halotui.widgets.layout import Place
 from halotui.widgets.painter import Painter
-from halotui.widgets.rows import KEY, TIME, Ref, Row, fill, width_of
+from halotui.widgets.rows import KEY, ORDER, TAB, TIME, Ref, Row, fill, width_of
 
 
 class Hit(NamedTuple):
@@ -63,6 +63,13 @@ class Canvas(Widget, can_focus=True):
             super().__init__()
             self.key = key
 
+    class Chosen(Message):
+        """A tab or a heading was clicked."""
+
+        def __init__(self, ref: Ref) -> None:
+            super().__init__()
+            self.ref = ref
+
     class Sought(Message):
         """The bar of a recording was clicked."""
 
@@ -75,6 +82,7 @@ class Canvas(Widget, can_focus=True):
         self._layout = layout
         self.palette = styles
         self.cursor: Ref | None = None
+        self._spot = (0, 0)  # where it was put: a field may be shown more than once
         self._painter: Painter | None = None
         self._placed: list[tuple[Place, list[Row]]] = []
         self._cells: list[Row] = []
@@ -143,18 +151,20 @@ class Canvas(Widget, can_focus=True):
                         yield Hit(run.ref, place.panel, x, place.y + offset, size)
                     x += size
 
-    def move(self, dx: int, dy: int) -> None:
-        """To the nearest field in that direction; to the first one when there is no cursor."""
+    def move(self, dx: int, dy: int, panel: str = "") -> bool:
+        """To the nearest field in that direction; to the first one when there is no cursor. ``panel``: not
+        beyond it. Whether there was one.
+        """
         here = self._here()
         if here is None:
-            self._go(next((hit for hit in self._fields() if hit.panel != "header"), None))
-            return
+            return self._go(next((hit for hit in self._fields() if hit.panel != "header"), None))
         ahead = [
             hit
             for hit in self._fields()
             if ((hit.y - here.y) * dy > 0 if dy else hit.y == here.y and (hit.x - here.x) * dx > 0)
+            and (not panel or hit.panel == panel)
         ]
-        self._go(min(ahead, key=lambda hit: (abs(hit.y - here.y), abs(hit.x - here.x)), default=None))
+        return self._go(min(ahead, key=lambda hit: (abs(hit.y - here.y), abs(hit.x - here.x)), default=None))
 
     def panel(self, step: int) -> None:
         """To the first field of the next panel."""
@@ -184,22 +194,29 @@ class Canvas(Widget, can_focus=True):
         if hit.ref.field == KEY:
             self.post_message(self.Pressed(hit.ref.subject))
             return
+        if hit.ref.field in (TAB, ORDER):
+            self.post_message(self.Chosen(hit.ref))
+            return
         if hit.ref.field == TIME:
             self.post_message(self.Sought(int(hit.ref.subject) + event.x - hit.x))
             return
         if hit.ref == self.cursor:
             self.post_message(self.Picked())
-        self.point(hit.ref)
+        self._go(hit)
 
     def _fields(self) -> list[Hit]:
-        return [hit for hit in self.hits() if hit.ref.field not in (KEY, TIME)]
+        return [hit for hit in self.hits() if hit.ref.field not in (KEY, TIME, TAB, ORDER)]
 
     def _here(self) -> Hit | None:
-        return next((hit for hit in self.hits() if hit.ref == self.cursor), None)
+        x, y = self._spot
+        same = (hit for hit in self.hits() if hit.ref == self.cursor)
+        return min(same, key=lambda hit: (abs(hit.y - y), abs(hit.x - x)), default=None)
 
-    def _go(self, hit: Hit | None) -> None:
+    def _go(self, hit: Hit | None) -> bool:
         if hit is not None:
+            self._spot = hit.x, hit.y
             self.point(hit.ref)
+        return hit is not None
 
     # --- rows
 

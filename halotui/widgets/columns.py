@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
 
 from halotui.widgets.rows import Row, Run, fill
 
 Figures = Sequence[Run]
+
+
+class Ranked(Protocol):
+    """A column of a table."""
+
+    @property
+    def width(self) -> int:
+        """Cells, with the gap before it."""
+        ...
+
+    @property
+    def rank(self) -> int:
+        """0 stays longest when room is short."""
+        ...
+
+
+C = TypeVar("C", bound=Ranked)
+
+
+def fitting(columns: Iterable[C], room: int) -> list[C]:
+    """Those that fit, the more important ones first; in the order in which they came."""
+    all_ = list(columns)
+    kept = []
+    for column in sorted(all_, key=lambda column: column.rank):
+        if column.width <= room:
+            kept.append(column)
+            room -= column.width
+    return [column for column in all_ if column in kept]
 
 
 def figures(columns: Sequence[Figures], width: int) -> Row:

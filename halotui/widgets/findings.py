@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from halotui.model import Severity
 from halotui.widgets.rows import FINDING, Ref, Row, Run, fill, spread
+from halotui.widgets.tabs import number_of
 from halotui.widgets.view import View
 
 MARKS = {Severity.CRITICAL: ("✖", "trouble"), Severity.WARNING: ("▲", "warning"), Severity.INFO: ("·", "dim")}
@@ -16,7 +17,10 @@ def rows(view: View, width: int, height: int) -> list[Row]:
     for finding in shown:
         mark, style = MARKS[finding.severity]
         ref = Ref(FINDING, f"{finding.id} {finding.subject}")
-        line = (Run(f" {mark} ", style), Run(finding.title, style, ref), Run(f"  {finding.evidence}", "text"))
+        tab = number_of(view, finding.subject)
+        whose = () if tab is None else (Run(f"{tab} ", "dim"),)
+        title = Run(finding.title, style, ref)
+        line = (Run(f" {mark} ", style), *whose, title, Run(f"  {finding.evidence}", "text"))
         hint = (Run("  e explains ", "dim"),) if not out and width >= 100 else ()
         out.append(spread(line, hint, width))
     if len(shown) < len(findings):

@@ -7,9 +7,10 @@ import time
 from halotui import format
 from halotui.model import Server, ServerState
 from halotui.widgets.rows import Ref, Row, Run, fit, spread, width_of
+from halotui.widgets.tabs import BAD, LLAMA, name_of
 from halotui.widgets.view import View
 
-_BAD = {ServerState.DOWN, ServerState.LOCKED, ServerState.FAILED}
+_URL = 32  # cells: that of a router's child holds the model's name
 
 
 def rows(view: View, width: int, height: int) -> list[Row]:
@@ -31,18 +32,22 @@ def rows(view: View, width: int, height: int) -> list[Row]:
         return [spread([*left, Run(f" {why}", "headdim")], clock, width, "head")]
     state = (
         "headtrouble"
-        if server.state in _BAD
+        if server.state in BAD
         else "headlife"
         if server.state == ServerState.BUSY
         else "headdim"
     )
     model = server.model.rpartition("/")[2] if server.model else format.DASH
+    if not server.model and (server.models or server.engine != LLAMA):
+        model = name_of(server)
     build = server.build or format.DASH
     up = format.duration(server.uptime_seconds) if server.uptime_seconds is not None else format.DASH
+    computes = server.engine == LLAMA and not server.models
     wide = width >= 100
     facts = (
         ("model", fit(model, min(width_of(model), max(20, width // 3) if wide else 20)), "headvalue"),
-        ("backend", server.backend or format.DASH, "headdim"),
+        *([] if server.engine in (LLAMA, model) else [("engine", server.engine, "headdim")]),
+        *([("backend", server.backend or format.DASH, "headdim")] if server.backend or computes else []),
         ("build", build if wide else build.partition("-")[0], "headdim"),
         ("uptime_seconds", f"up {up}", "headdim"),
         *_draft(server),
@@ -52,9 +57,9 @@ def rows(view: View, width: int, height: int) -> list[Row]:
         state_text = server.reason or state_text
     right = [Run(f" {state_text} ", state, Ref("server.state", server.url))]
     if wide:
-        right.append(Run(f" {server.url.partition('//')[2]} ", "headdim", Ref("server.url", server.url)))
-    if len(frame.servers) > 1:
-        right.append(Run(f"[{view.server_index + 1}/{len(frame.servers)}] ", "headdim"))
+        url = server.url.partition("//")[2]
+        shown = fit(url, min(width_of(url), _URL))
+        right.append(Run(f" {shown} ", "headdim", Ref("server.url", server.url)))
     if view.frozen:
         right.append(Run(" FROZEN ", "headtrouble"))
     right += clock

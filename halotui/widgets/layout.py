@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from halotui.widgets import findings, footer, hardware, header, log_pane, memory_bar, slots, speed
+from halotui.widgets import findings, footer, hardware, header, log_pane, memory_bar, slots, speed, tabs
 from halotui.widgets.rows import Row
 from halotui.widgets.view import View
 
@@ -13,6 +13,7 @@ Rows = Callable[[View, int, int], list[Row]]
 
 PANELS: dict[str, Rows] = {
     "header": header.rows,
+    "tabs": tabs.rows,
     "findings": findings.rows,
     "speed": speed.rows,
     "memory": memory_bar.rows,
@@ -33,14 +34,18 @@ class Place(NamedTuple):
     height: int
 
 
-def places(width: int, height: int, found: int, slot_count: int) -> list[Place]:
+HARDWARE = 72  # columns that its four figures need side by side
+
+
+def places(width: int, height: int, found: int, slot_count: int, servers: int = 1) -> list[Place]:
     """Panels from top to bottom; their heights add up to the screen's.
 
-    ``found`` findings and ``slot_count`` slots are what has to be shown.
+    ``found`` findings, ``slot_count`` slots and ``servers`` are what has to be shown.
     """
     wide = width >= WIDE
     trouble = min(found, max(1, height // 8))
-    body = height - 2 - trouble
+    top = 2 if servers > 1 else 1
+    body = height - 1 - top - trouble
     table = 2 + max(1, min(slot_count, 4 if height < 30 else 8 if height < 48 else 16))
     need = {"speed": 2, "memory": 3, "slots": table}
     spare = body - sum(need.values())
@@ -66,8 +71,9 @@ def places(width: int, height: int, found: int, slot_count: int) -> list[Place]:
     need["log"] = spare if spare >= 2 else 0
     if not need["log"]:
         need["speed"] += max(0, spare)
-    out = [Place("header", 0, 0, width, 1)]
-    y = 1
+    out = around(width, height, servers)
+    foot = out.pop()
+    y = top
     if trouble:
         out.append(Place("findings", 0, y, width, trouble))
         y += trouble
@@ -76,11 +82,16 @@ def places(width: int, height: int, found: int, slot_count: int) -> list[Place]:
         if rows <= 0:
             continue
         if panel == "slots" and wide:
-            left = width * 11 // 20
+            left = max(width * 11 // 20, min(width - HARDWARE, 2 * HARDWARE))
             out.append(Place("slots", 0, y, left, rows))
             out.append(Place("hardware", left, y, width - left, rows))
         else:
             out.append(Place(panel, 0, y, width, rows))
         y += rows
-    out.append(Place("footer", 0, height - 1, width, 1))
-    return out
+    return [*out, foot]
+
+
+def around(width: int, height: int, servers: int) -> list[Place]:
+    """What stands around every view: header, tabs where there are several servers, and last the footer."""
+    tabs = [Place("tabs", 0, 1, width, 1)] if servers > 1 else []
+    return [Place("header", 0, 0, width, 1), *tabs, Place("footer", 0, height - 1, width, 1)]

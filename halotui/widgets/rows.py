@@ -8,14 +8,16 @@ from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-FINDING, KEY, TIME = "finding", "key", "time"  # what a Ref may name besides a field
+FINDING = "finding"  # what a Ref may name besides a field ...
+KEY, TIME, TAB, ORDER = "key", "time", "tab", "order"  # ... and for the mouse alone
 
 
 class Ref(NamedTuple):
     """What a run shows: the field's id in ``fields``, a finding or a key; and of whom, or which."""
 
     field: str
-    subject: str  # GPU id, server URL, ``URL#slot``, "memory"; a finding's or a key's id; a bar's cell
+    # GPU id, server URL, ``URL#slot``, "memory"; a finding's or a key's id; a bar's cell; what to order by
+    subject: str
 
 
 class Run(NamedTuple):
@@ -29,8 +31,8 @@ Row = tuple[Run, ...]
 
 # What the panels draw with, a cell each: the common case, told ten times faster than by a table of widths.
 _SINGLE = re.compile(
-    "[ -~\u00b0\u00b7\u00d7\u0394\u2013\u2016\u2026\u2264\u2500\u2501\u2503\u2588\u2591-\u2593"
-    "\u25a0\u25b2\u25b6\u25cf\u2716\u271a\u2800-\u28ff]*\\Z"
+    "[ -~\u00b0\u00b1\u00b7\u00d7\u0394\u2013\u2016\u2026\u2039\u203a\u2190-\u2193\u2264\u2500-\u2503"
+    "\u2514\u2581-\u2588\u2591-\u2593\u25a0\u25b2\u25b6\u25cf\u2716\u271a\u2800-\u28ff]*\\Z"
 )
 
 
@@ -90,3 +92,12 @@ def rule(title: str, width: int, note: Sequence[Run] = ()) -> Row:
         return fill((Run(f"─ {title} ", "rule"),), width)
     tail = (Run(" ", "rule"), *note, Run(" ", "rule")) if note else ()
     return (Run("─ ", "rule"), Run(title, "title"), Run(" " + "─" * (line + 1), "rule"), *tail)
+
+
+def window(page: Sequence[Row], top: int, width: int, height: int) -> list[Row]:
+    """``height`` rows of a page that may be longer; the last one says how much follows."""
+    out = list(page[top : top + height])
+    more = len(page) - top - height
+    if more > 0:
+        out[-1] = fill((Run(f"   {more + 1} more lines: page down", "dim"),), width)
+    return out + [fill((), width)] * (height - len(out))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from halotui import format
 from halotui.model import Source, SourceState
-from halotui.widgets.rows import Row, Run, fill, fit, right, rule
+from halotui.widgets.rows import Row, Run, fill, fit, right, rule, window
 from halotui.widgets.view import View
 
 _STYLES = {
@@ -16,6 +16,11 @@ _STYLES = {
 
 
 def rows(view: View, width: int, height: int) -> list[Row]:
+    return window(page(view, width), view.top, width, height)
+
+
+def page(view: View, width: int) -> list[Row]:
+    """All of it, however long."""
     out = [rule("sources", width)]
     head = f" {fit('source', 38)}{fit('read by', 14)}{fit('state', 9)}{right('age', 8)}{right('took', 10)}"
     out.append(fill((Run(head, "dim"),), width))
@@ -23,8 +28,7 @@ def rows(view: View, width: int, height: int) -> list[Row]:
         out.append(_line(source, width))
         told = (text for text in (source.reason, source.hint) if text)
         out += [fill((Run(f"     {text}", "dim"),), width) for text in told]
-    out += [fill((), width)] * (height - len(out))
-    return out[:height]
+    return out
 
 
 def _line(source: Source, width: int) -> Row:

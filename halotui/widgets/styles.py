@@ -25,6 +25,7 @@ _TABLE: dict[str, tuple[str, str, bool, str]] = {
     "headdim": ("dim", "surface", False, "reverse"),
     "headvalue": ("strong", "surface", True, "bold reverse"),
     "headlife": ("life", "surface", True, "bold reverse"),
+    "headwarning": ("warning", "surface", True, "bold reverse"),
     "headtrouble": ("trouble", "surface", True, "bold reverse"),
     "vram": ("vram", "background", False, ""),
     "gtt": ("gtt", "background", False, ""),

@@ -11,19 +11,27 @@ from halotui.history import History
 from halotui.model import (
     GPU_SOURCE,
     MEMORY_SOURCE,
+    Finding,
     Frame,
     Gpu,
     LogLine,
     Memory,
+    Request,
+    ServedModel,
     Server,
+    ServerFacts,
     Severity,
     Source,
     SourceState,
 )
+from halotui.widgets import hidden
 from halotui.widgets.chart import Chart, Look
-from halotui.widgets.rows import Ref, Run, right
+from halotui.widgets.request_list import RequestList
+from halotui.widgets.rows import FINDING, Ref, Run, right
 
 Struct = Gpu | Memory | Server
+Owned = Struct | ServerFacts | ServedModel | Request
+OWNERS = {"ServerFacts": "facts", "ServedModel": "model"}  # where a struct is not called as in ``fields``
 LOG_LINES = 2000  # kept for the log pane
 MARK_STYLES = {Severity.CRITICAL: "trouble", Severity.WARNING: "warning", Severity.INFO: "text"}
 
@@ -36,13 +44,18 @@ class View:
     clock: bool = False  # whether the frame's time is shown: it is not now
     frame: Frame | None = None
     history: History = field(default_factory=History)
-    server: Server | None = None
-    server_index: int = 0
+    servers: Sequence[Server] = ()  # in the order of their tabs
+    server: Server | None = None  # the one that is looked at
+    wanted: str = ""  # its url; it may have gone for a while
+    tab: int = 0  # where it stood last
     gpu_before: Gpu | None = None
     frozen: bool = False
     interval: float = 1.0
     filter: str = ""
     scroll: int = 0  # lines of the log below the last one shown
+    top: int = 0  # the first line shown of a view that is longer than the screen
+    requests: RequestList = field(default_factory=RequestList)
+    acting: bool = False  # whether servers may be changed
     marks: dict[tuple[str, str], str] = field(default_factory=dict)  # field, subject -> style of its finding
     logs: dict[str, deque[LogLine]] = field(default_factory=dict)
     charts: dict[tuple[str, str, int, int], Chart] = field(default_factory=dict)
@@ -63,21 +76,39 @@ class View:
         for server in frame.servers:
             if server.log:
                 self.logs.setdefault(server.url, deque(maxlen=LOG_LINES)).extend(server.log)
-        self.choose(self.server_index)
+        self.servers = families(frame.servers)
+        self._look()
 
     def anew(self, history: History, logs: Mapping[str, Sequence[LogLine]]) -> None:
         """Another stretch of time: nothing that was drawn goes on. ``logs``: what was said until then."""
         self.history = history
         self.gpu_before = self.frame = None
-        self.scroll = 0
+        self.scroll = self.top = 0
         self.logs = {url: deque(lines, maxlen=LOG_LINES) for url, lines in logs.items()}
         self.charts.clear()
 
-    def choose(self, index: int) -> None:
-        """Look at the ``index``-th server, counted round."""
-        servers = self.frame.servers if self.frame is not None else ()
-        self.server_index = index % len(servers) if servers else 0
-        self.server = servers[self.server_index] if servers else None
+    def choose(self, url: str) -> None:
+        """Look at this server, and again when it comes back."""
+        if url != self.wanted:
+            self.scroll = self.top = 0
+            self.requests.top = None
+        self.wanted = url
+        self._look()
+
+    def step(self, tabs: int) -> None:
+        """Look at the next server, or the one before, counted round."""
+        if self.servers:
+            self.choose(self.servers[(self.tab + tabs) % len(self.servers)].url)
+
+    def _look(self) -> None:
+        """At the one wanted; while that is gone, at what stands in its place."""
+        if not self.servers:
+            self.server = None
+            return
+        place = next((i for i, server in enumerate(self.servers) if server.url == self.wanted), None)
+        self.tab = min(self.tab, len(self.servers) - 1) if place is None else place
+        self.server = self.servers[self.tab]
+        self.wanted = self.wanted or self.server.url
 
     @property
     def gpu(self) -> Gpu | None:
@@ -98,6 +129,14 @@ class View:
         wanted = self.filter.lower()
         return [line for line in lines if wanted in line.text.lower()]
 
+    def finding(self, ref: Ref | None) -> Finding | None:
+        """The one that is pointed at, while it lasts."""
+        if ref is None or ref.field != FINDING or self.frame is None:
+            return None
+        facts = (found for found in map(hidden.finding, self.servers) if found is not None)
+        all_ = (*self.frame.findings, *facts)
+        return next((found for found in all_ if f"{found.id} {found.subject}" == ref.subject), None)
+
     def late(self, owner: str) -> bool:
         """Whether the owner's source is not answering now: its numbers are drawn dim."""
         id_ = {"gpu": GPU_SOURCE, "memory": MEMORY_SOURCE}.get(owner)
@@ -109,22 +148,27 @@ class View:
             "memory" if isinstance(struct, Memory) else struct.id if isinstance(struct, Gpu) else struct.url
         )
 
-    def value(self, struct: Struct | None, key: str, width: int = 0, style: str = "value") -> Run:
-        """A field's value as a run that the cursor can stop at; right-aligned when ``width`` is given."""
+    def value(
+        self, struct: Owned | None, key: str, width: int = 0, style: str = "value", subject: str = ""
+    ) -> Run:
+        """A field's value as a run that the cursor can stop at; right-aligned when ``width`` is given.
+        ``subject``: whose it is, where the struct does not say."""
         if struct is None:
             return Run(right(format.DASH, width) if width else format.DASH, "dim")
-        owner = type(struct).__name__.lower()
+        owner = owner_of(struct)
         shown = fields.BY_ID[f"{owner}.{key}"]
         value = getattr(struct, key)
+        if not subject and isinstance(struct, Struct):
+            subject = self.subject(struct)
         text = format.show(shown, value)
-        marked = self.marks.get((shown.id, self.subject(struct)))
+        marked = self.marks.get((shown.id, subject))
         if self.late(owner):
             style = "late"
         elif marked is not None:
             style = marked
         elif not value:  # unknown, or a zero: nothing to look at
             style = "dim"
-        return Run(right(text, width) if width else text, style, Ref(shown.id, self.subject(struct)))
+        return Run(right(text, width) if width else text, style, Ref(shown.id, subject))
 
     def chart(self, struct: Struct, key: str, width: int, height: int, look: Look) -> Chart:
         """The chart of a field at a size; its picture is kept from tick to tick."""
@@ -142,3 +186,29 @@ class View:
             return [" " * width] * height
         ring = self.history.series(self.subject(struct), f"{type(struct).__name__.lower()}.{key}")
         return self.chart(struct, key, width, height, look).rows(ring, width, height)
+
+
+def owner_of(struct: object) -> str:
+    """As ``fields`` calls it."""
+    name = type(struct).__name__
+    return OWNERS.get(name) or name.lower()
+
+
+def families(servers: Sequence[Server]) -> Sequence[Server]:
+    """As they come, but what a router started stands behind it."""
+    if all(server.behind is None for server in servers):
+        return servers
+    urls = {server.url for server in servers}
+    children: dict[str, list[Server]] = {}
+    out: list[Server] = []
+    for server in servers:
+        parent = server.behind
+        children.setdefault(parent if parent in urls and parent is not None else "", []).append(server)
+
+    def add(parent: str) -> None:
+        for server in children.pop(parent, ()):
+            out.append(server)
+            add(server.url)
+
+    add("")
+    return [*out, *(server for lost in children.values() for server in lost)]  # each behind the other

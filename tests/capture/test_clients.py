@@ -9,9 +9,10 @@ import pytest
 from acting import GIB, track, until
 
 from halotui.capture.capture import Capture
-from halotui.capture.clients import Clients, client
+from halotui.capture.clients import Clients
 from halotui.capture.notes import Notes
 from halotui.capture.tree import Tree
+from halotui.collectors.fdinfo import client
 from halotui.hosts.local import LocalHost
 
 OLD = b"""pos:\t0

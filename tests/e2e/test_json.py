@@ -181,14 +181,18 @@ def test_draft_figures_agree_with_the_replies(start_server: Callable[..., Any], 
 
 
 def integral(stream: Stream, url: str, key: str, start: float = 0.0) -> float:
-    """Tokens: each rate times the seconds since the rate before."""
-    total, before = 0.0, None
+    """Tokens: each rate times the seconds since the rate before. A rate that stands until the next look is
+    the same number again, to its last digit."""
+    total, before, last = 0.0, None, None
     for frame in stream.frames:
         rate = server_of(frame, url).get(key)
+        if rate and rate == last:
+            continue
         if rate is not None and before is not None and frame["time"] > start:
             total += rate * (frame["time"] - before)
         if rate is not None or before is None:
             before = frame["time"]
+        last = rate
     return total
 
 

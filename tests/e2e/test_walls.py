@@ -46,7 +46,14 @@ def imported(*args: str, code: int = 0, state: Path | str = NOWHERE, silent: boo
 
 @pytest.mark.parametrize(
     "args",
-    [["--version"], ["--help"], ["stream", "--help"], ["relaunch", "--help"], ["profiles", "add", "--help"]],
+    [
+        ["--version"],
+        ["--help"],
+        ["stream", "--help"],
+        ["relaunch", "--help"],
+        ["profiles", "add", "--help"],
+        ["requests", "--help"],
+    ],
 )
 def test_words_cost_nothing(args: list[str]) -> None:
     assert not imported(*args) & HEAVY
@@ -74,6 +81,13 @@ def test_headless_is_free_of_the_screen(args: list[str], server: Any) -> None:
 def test_who_acts_is_free_of_the_screen(args: list[str], code: int, server: Any, tmp_path: Path) -> None:
     modules = imported(*args, code=code, state=tmp_path, silent=code > 0)
     assert not modules & (SCREEN | {"httpx", "httpcore"})
+
+
+def test_a_log_is_read_without_a_server(server: Any) -> None:
+    server.complete("The old oak", 8)
+    for args in (["--log", str(server.log_path)], ["--url", server.url]):
+        modules = imported("requests", *args)
+        assert not modules & (SCREEN | {"httpx", "httpcore", "sqlite3"}) and "msgspec" in modules
 
 
 def test_httpx_is_for_https() -> None:

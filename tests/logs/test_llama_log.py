@@ -1,311 +1,28 @@
-"""The log parser, on logs that real servers wrote (tests/fixtures/logs) and on lines of GPUs we have not."""
+"""The log parser as a whole: lines to show, times, a router's children, any bytes in any split."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from log_reading import LOGS, block, bytes_of, feed, read
 
-from halotui.collectors.llama_log import MOST_CHILDREN, MOST_SLOTS, LogParser, Progress
+from halotui.collectors import log_scan
+from halotui.collectors.llama_log import MOST_CHILDREN, MOST_SLOTS, Batch, LogParser
 from halotui.collectors.log_follow import gap
-from halotui.model import LogFacts, Request
+from halotui.model import LogFacts, LogLine
 
-LOGS = Path(__file__).parents[1] / "fixtures" / "logs"
+NAMES = sorted(path.stem for path in LOGS.glob("*.log"))
 
 
-def lines_of(name: str) -> list[bytes]:
-    return (LOGS / f"{name}.log").read_bytes().splitlines()
-
-
-def feed(parser: LogParser, *lines: str | bytes) -> list[Request]:
-    raw = (line.encode() if isinstance(line, str) else line for line in lines)
-    return [entry.request for line in raw if (entry := parser.feed(line)).request]
-
-
-def read(name: str) -> tuple[LogParser, list[Request]]:
-    parser = LogParser()
-    return parser, feed(parser, *lines_of(name))
-
-
-def facts_of(*lines: str) -> LogFacts:
-    parser = LogParser()
-    feed(parser, *lines)
-    return parser.server.facts
-
-
-# Requests
-
-
-@pytest.mark.parametrize(
-    ("name", "drafts"),
-    [
-        ("old-draft", [(30, 25), (45, 32), (0, 0)]),
-        ("mid-draft", [(42, 33), (64, 41), (0, 0)]),
-        ("new-draft", [(42, 33), (64, 41), (0, 0)]),
-        ("new-verbose-draft", [(132, 1), (183, 0), (0, 0)]),
-        ("new-draft-unused", [(None, None)] * 3),
-        ("new-color", [(None, None)] * 3),
-        ("new-jsonl", [(None, None)] * 3),
-        ("new-bare", [(None, None)] * 3),
-    ],
-)
-def test_three_requests_of_each_era_and_format(
-    name: str, drafts: list[tuple[int | None, int | None]]
-) -> None:
-    _, requests = read(name)
-    assert [r.prompt_tokens for r in requests] == [26, 11, 12]  # the last two reuse the cache
-    assert [r.generation_tokens for r in requests] == [48, 64, 1]
-    assert [r.context_tokens for r in requests] == [73, 89, 28]
-    assert [(r.draft_tokens, r.draft_accepted_tokens) for r in requests] == drafts
-    assert {(r.source, r.slot, r.truncated) for r in requests} == {("log", 0, False)}
-
-
-def test_rates_are_the_servers_own() -> None:
-    first, _, last = read("new-draft")[1]
-    assert (first.prompt_tokens_per_second, first.generation_tokens_per_second) == (10152.28, 2207.30)
-    assert last.prompt_tokens_per_second == 7812.5
-    assert last.generation_tokens_per_second is None  # one token, which came with the prompt: not 0 t/s
-
-
-def test_an_old_build_does_not_make_a_million_of_one_token() -> None:
-    assert read("old-draft")[1][-1].generation_tokens_per_second is None
-
-
-@pytest.mark.parametrize("name", ["old-two-slots", "new-two-slots"])
-def test_slots_at_the_same_time_are_kept_apart(name: str) -> None:
-    parser, requests = read(name)
-    assert [(r.slot, r.generation_tokens) for r in requests][:2] in (
-        [(0, 200), (1, 200)],
-        [(1, 200), (0, 200)],
-        [(1, 300), (0, 300)],
-    )
-    last_started, truncated = requests[2:]  # the short one overtakes
-    assert (last_started.slot, last_started.generation_tokens, last_started.truncated) == (0, 8, False)
-    assert (truncated.slot, truncated.generation_tokens, truncated.truncated) == (1, 1010, True)
-    assert last_started.task is not None and truncated.task is not None
-    assert last_started.task > truncated.task
-    assert parser.server.facts.slots_total == 2
-
-
-SLOT = "slot print_timing: id  0 | task {} | "
-EVAL = "eval time =     100.00 ms /    10 tokens (   10.00 ms per token,   100.00 tokens per second)"
-RELEASE = "slot      release: id  0 | task 7 | stop processing: n_tokens = 20, truncated = 0"
-
-
-def test_a_launch_ends_a_request_whose_release_was_not_seen() -> None:
-    launch = "slot launch_slot_: id  0 | task 8 | processing task, is_child = 0"
-    (request,) = feed(LogParser(), SLOT.format(7) + "prompt " + EVAL, SLOT.format(7) + EVAL, launch)
-    assert (request.task, request.generation_tokens, request.context_tokens) == (7, 10, None)
-
-
-def test_a_cancelled_request_is_none() -> None:
-    assert feed(LogParser(), "slot launch_slot_: id  0 | task 7 | processing task", RELEASE) == []
-
-
-def test_the_end_of_a_request_is_enough() -> None:
-    (request,) = feed(LogParser(), SLOT.format(7) + "      " + EVAL, RELEASE)
-    assert (request.prompt_tokens, request.generation_tokens, request.context_tokens) == (None, 10, 20)
-
-
-def test_nan_and_inf_are_no_rates() -> None:
-    timing = "eval time = 0.00 ms / 5 tokens ( -nan ms per token, inf tokens per second)"
-    (request,) = feed(LogParser(), SLOT.format(7) + timing, RELEASE)
-    assert (request.generation_tokens, request.generation_tokens_per_second) == (5, None)
-
-
-def test_a_block_survives_a_line_of_another_thread_but_not_a_gap() -> None:
-    block = [
-        SLOT.format(7),
-        "prompt " + EVAL,
-        "srv  log_server_r: done request: GET /slots",
-        "       " + EVAL,
-    ]
-    (request,) = feed(LogParser(), *block, RELEASE)
-    assert (request.prompt_tokens, request.generation_tokens) == (10, 10)
-    assert feed(LogParser(), *block[:2], gap(99), *block[3:], RELEASE) == []
-
-
-def test_the_sums_at_exit_are_no_request() -> None:
-    perf = "llama_perf_context_print:        " + EVAL
-    (request,) = feed(LogParser(), SLOT.format(7), "prompt " + EVAL, perf, RELEASE)
-    assert request.generation_tokens is None
-
-
-def test_a_journal_prefix_does_no_harm() -> None:
-    lines = [b"Nov 01 10:00:00 box llama-server[12]: " + line for line in lines_of("new-draft")]
-    assert feed(LogParser(), *lines) == read("new-draft")[1]
-
-
-# Prompts under way
-
-
-def test_prompt_progress_until_it_generates() -> None:
-    parser, seen = LogParser(), []
-    for line in lines_of("new-long-prompt"):
-        parser.feed(line)
-        seen.append(parser.server.prompts)
-    shown = [p[0] for p in seen if p]
-    assert shown[0] == Progress(slot=0, task=1, tokens=3072, ratio=0.30)  # said after 3 s
-    assert shown[-1] == Progress(slot=0, task=1, tokens=9216, ratio=0.91)
-    assert seen[-1] == ()
-
-
-def test_prompt_progress_of_old_builds_ends_when_it_is_done() -> None:
-    parser, seen = LogParser(), []
-    for line in lines_of("old-progress"):
-        parser.feed(line)
-        seen.append(tuple((p.tokens, round(p.ratio, 2)) for p in parser.server.prompts))
-        if b"processing done" in line:
-            assert seen[-1] == ()
-    assert list(dict.fromkeys(seen))[:3] == [(), ((256, 0.15),), ((512, 0.29),)]
-
-
-# Facts
-
-
-def test_facts_of_an_old_start() -> None:
-    parser, _ = read("old-draft")
-    assert parser.server.facts == LogFacts(
-        build="b14-unknown",
-        backend="cpu",
-        slots_total=1,
-        slot_context_tokens=1024,
-        kv_unified=False,
-        kv_cache_bytes=1 << 19,  # the draft's context says the same again
-        model_loaded=True,
-        draft_loaded=True,
-    )
-    assert parser.server.speculative
-
-
-def test_facts_of_a_verbose_start_count_the_target_alone() -> None:
-    facts = read("new-verbose-draft")[0].server.facts
-    assert facts.kv_cache_bytes == 1 << 19  # and not the draft's 0.25 MiB
-    assert (facts.build, facts.backend) == ("b11549-unknown", "cpu")
-
-
-def test_a_quiet_start_leaves_unknown_what_it_does_not_say() -> None:
-    parser, _ = read("new-draft-unused")
-    assert parser.server.facts == LogFacts(
-        build="b11549-unknown",
-        slots_total=1,
-        slot_context_tokens=1024,
-        kv_unified=False,
-        model_loaded=True,
-        draft_loaded=True,
-    )
-    assert parser.server.speculative is None  # -md without --spec-type: loaded, not used, not said
-
-
-def test_a_draft_that_does_not_fit_turns_speculation_off() -> None:
-    parser, (request,) = read("mid-draft-refused")
-    assert parser.server.speculative is False
-    assert parser.server.facts.draft_failed == (
-        "failed to initialize speculative decoding context: "
-        "draft model vocab type must match target model to use speculation"
-    )
-    assert (parser.server.facts.draft_loaded, parser.server.facts.model_loaded) == (False, True)
-    assert request.draft_tokens is None
-
-
-def test_a_draft_that_is_not_there() -> None:
-    facts = facts_of(
-        "0.00.026.799 I common_speculative_init_result: loading draft model 'nope.gguf'",
-        "0.00.027.002 E srv    load_model: failed to load draft model, 'nope.gguf'",
-    )
-    assert (facts.draft_loaded, facts.draft_failed) == (False, "failed to load draft model, 'nope.gguf'")
-
-
-def test_a_restart_into_the_same_log_starts_afresh() -> None:
-    parser, requests = read("new-restart")
-    assert [r.draft_tokens for r in requests] == [42, 64, 0, None]
-    assert parser.server.facts == LogFacts(
-        build="b11549-unknown", slots_total=2, slot_context_tokens=256, kv_unified=False, model_loaded=True
-    )
-
-
-def test_sleep_and_wake_are_no_restart() -> None:
-    parser, _ = read("new-draft")
-    feed(parser, "0.03.134.274 I que    start_loop: entering sleeping state")
-    assert parser.server.facts.model_loaded is False
-    feed(parser, "0.09.165.353 I que    start_loop: exiting sleeping state")
-    feed(parser, "0.09.165.384 I srv    load_model: loading model 'target.gguf'")
-    initializing = "initializing, n_slots = 1, n_ctx_slot = 1024, kv_unified = 'false'"
-    feed(parser, f"0.09.175.411 I srv    load_model: {initializing}")
-    facts = parser.server.facts
-    assert (facts.build, facts.model_loaded, parser.server.speculative) == ("b11549-unknown", True, True)
-
-
-VULKAN = (
-    "ggml_vulkan: Found 1 Vulkan devices:",
-    "ggml_vulkan: 0 = AMD Radeon Graphics (RADV GFX1151) (radv) | uma: 1 | fp16: 1 | bf16: 0 | warp size: 64",
-    "build: 8390 (b10e98a) with GNU 12.2.0 for Linux x86_64",
-)
-ROCM = (
-    "ggml_cuda_init: found 1 ROCm devices (Total VRAM: 98304 MiB):",
-    "  Device 0: AMD Radeon Graphics, gfx1151 (0x1151), VMM: no, Wave Size: 32, VRAM: 98304 MiB",
-)
-LOAD = "srv    load_model: loading model 'm.gguf'"
-CPU_WEIGHTS = "load_tensors:   CPU_Mapped model buffer size =   512.00 MiB"
-
-
-@pytest.mark.parametrize(
-    ("lines", "backend", "device"),
-    [
-        (VULKAN, "vulkan", "AMD Radeon Graphics (RADV GFX1151)"),
-        (ROCM, "rocm", "AMD Radeon Graphics, gfx1151"),
-        (("load_backend: loaded Vulkan backend from libggml-vulkan.so",), "vulkan", None),
-        (("load_backend: loaded CPU backend from libggml-cpu.so",), None, None),
-        (("ggml_cuda_init: found 1 CUDA devices:",), "cuda", None),
-        (  # both compiled in: the one chosen counts
-            (*VULKAN, *ROCM, LOAD, "x: using device ROCm0 (Radeon 8060S) (0000:c5:00.0) - 9000 MiB free"),
-            "rocm",
-            "Radeon 8060S",
-        ),
-        (
-            (LOAD, "x: using device Vulkan0 (AMD Radeon Graphics (RADV GFX1151)) - 9000 MiB free"),
-            "vulkan",
-            "AMD Radeon Graphics (RADV GFX1151)",
-        ),
-        (
-            ("0.0 I cmn  common_param:   - Vulkan0 : Radeon (RADV GFX1151) (98304 MiB, 97000 MiB free)",),
-            "vulkan",
-            "Radeon (RADV GFX1151)",
-        ),
-        (  # a few weights always stay on the CPU
-            (LOAD, CPU_WEIGHTS, "load_tensors:      Vulkan0 model buffer size = 20000.00 MiB", CPU_WEIGHTS),
-            "vulkan",
-            None,
-        ),
-        ((*VULKAN[:1], LOAD, CPU_WEIGHTS, "load_tensors: offloaded 5/5 layers to GPU"), "cpu", None),
-    ],
-)
-def test_the_backend_is_judged_by_the_strongest_evidence(
-    lines: tuple[str, ...], backend: str | None, device: str | None
-) -> None:
-    facts = facts_of(*lines)
-    assert (facts.backend, facts.device) == (backend, device)
-
-
-def test_kv_cache_of_all_devices_and_both_caches_but_of_no_dry_run() -> None:
-    kv = "llama_kv_cache: {:>10} KV buffer size = {:8.2f} MiB"
-    context = "llama_context: constructing llama_context"
-    load = [context, kv.format("Vulkan0", 96.0), kv.format("CPU", 4.0), kv.format("Vulkan0", 28.0)]
-    fitted = "common_fit_params: fitting params to free memory took 0.10 seconds"
-    mtp = "common_speculative_init_result: creating MTP draft context against the target model 'm.gguf'"
-    facts = facts_of(LOAD, *load, fitted, *load, mtp, *load)
-    assert facts.kv_cache_bytes == 128 << 20
-    assert facts.draft_loaded is False  # until the server is ready
-
-
-def test_a_crash_and_restart_of_an_old_build() -> None:
-    kv = "llama_kv_cache:    Vulkan0 KV buffer size =   100.00 MiB"
-    ready = "main: model loaded"
-    facts = facts_of(*VULKAN, LOAD, kv, ready, *VULKAN, LOAD, kv, ready)
-    assert (facts.kv_cache_bytes, facts.build) == (100 << 20, "b8390-b10e98a")
+def shown(raw: bytes, started: float | None = None) -> LogLine:
+    (line,) = LogParser(started).feed(raw + b"\n").lines
+    return line
 
 
 # Lines
@@ -318,7 +35,6 @@ def test_a_crash_and_restart_of_an_old_build() -> None:
         (b"0.00.001.000 W srv  x: y", "warning"),
         (b"0.00.001.000 E srv  x: y", "error"),
         (b"0.00.001.000 D srv  x: an error", "debug"),
-        (b"[46629] 0.00.001.000 W srv  x: y", "warning"),
         (b"W srv  x: y", "warning"),
         (b"error: invalid argument: --no-such-flag", "error"),
         (b"main: exiting due to model loading error", "error"),
@@ -330,78 +46,256 @@ def test_a_crash_and_restart_of_an_old_build() -> None:
     ],
 )
 def test_level(raw: bytes, level: str) -> None:
-    assert LogParser().feed(raw).line.level == level
+    assert shown(raw).level == level
 
 
 def test_colours_are_taken_off_and_escapes_never_pass() -> None:
-    parser = LogParser()
-    plain = [parser.feed(line).line for line in lines_of("new-color")]
-    assert {"warning", "info"} == {line.level for line in plain}
-    assert all("\x1b" not in line.text and "[0m" not in line.text for line in plain)
-    assert parser.feed(b"\x1b]0;gotcha\x07\x1b[2J0.00.001.000 E srv x").line.text == "0.00.001.000 E srv x"
+    lines = LogParser().feed(bytes_of("new-color")).lines
+    assert {"warning", "info"} == {line.level for line in lines}
+    assert all("\x1b" not in line.text and "[0m" not in line.text for line in lines)
+    assert shown(b"\x1b]0;gotcha\x07\x1b[2J0.00.001.000 E srv x").text == "0.00.001.000 E srv x"
 
 
 def test_a_json_line_shows_its_message() -> None:
-    message = {"type": "log", "time": 1, "level": "warn", "msg": "srv  x: two\nlines \x1b[31mred\n"}
-    line = LogParser().feed(json.dumps(message).encode()).line
-    assert (line.text, line.level) == ("srv  x: two lines red", "warning")
+    message = {"type": "log", "time": 1_500_000, "level": "warn", "msg": "srv  x: two\nlines \x1b[31mred\n"}
+    line = shown(json.dumps(message).encode(), started=1000.0)
+    assert (line.text, line.level, line.time) == ("srv  x: two lines red", "warning", 1001.5)
+
+
+def test_only_the_newest_lines_are_shown_and_empty_ones_are_not() -> None:
+    lines = LogParser().feed(b"".join(b"line %d\n\n" % n for n in range(1000)), keep=3).lines
+    assert [line.text for line in lines] == ["line 997", "line 998", "line 999"]
+    assert LogParser().feed(b"line\n", keep=0).lines == ()
+
+
+# Times
+
+
+@pytest.mark.parametrize(
+    ("stamp", "time"),
+    [
+        (b"1763740000.123456 box llama-server[123]: ", 1763740000.123456),  # journalctl -o short-unix
+        (b"2025-11-21T15:46:40.123456789Z ", 1763740000.123456789),  # docker logs --timestamps
+        (b"2025-11-21T16:46:40.500000+01:00 ", 1763740000.5),  # podman logs --timestamps
+        (b"2025-11-21T15:46:40+0000 box llama-server[123]: ", 1763740000.0),  # journalctl -o short-iso
+        (b"Nov 01 10:00:00 box llama-server[12]: ", None),  # of which year?
+        (b"", None),
+    ],
+)
+def test_a_stamp_is_the_time_and_no_part_of_the_line(stamp: bytes, time: float | None) -> None:
+    for text in (b"main: model loaded", b"0.00.036.611 I srv  llama_server: model loaded"):
+        line = shown(stamp + text)
+        assert line.text == text.decode()
+        assert line.time == (pytest.approx(time, abs=1e-5) if time else None)
+
+
+@pytest.mark.parametrize(
+    "stamp", [b"1763740000.5 box llama[1]: ", b"2025-11-21T15:46:40.5Z ", b"Nov  1 10:00:00 b l[1]: "]
+)
+@pytest.mark.parametrize("name", ["old-draft", "new-draft", "new-jsonl"])
+def test_a_stamp_does_a_request_no_harm(name: str, stamp: bytes) -> None:
+    parser = LogParser()
+    requests = feed(parser, *(stamp + line for line in bytes_of(name).splitlines()))
+    plain = read(name)[1]
+    assert [(r.task, r.prompt_tokens_per_second, r.cached_tokens) for r in requests] == [
+        (r.task, r.prompt_tokens_per_second, r.cached_tokens) for r in plain
+    ]
+    assert {r.ended_time for r in requests} == {None if stamp.startswith(b"Nov") else 1763740000.5}
+    assert parser.server.facts.build == read(name)[0].server.facts.build
+
+
+def test_the_clock_of_the_log_and_the_start_of_the_process_are_the_time() -> None:
+    line = b"39.06.284.001 I srv  x: y"
+    assert shown(line, started=1000.0).time == 1000 + 39 * 60 + 6.284001
+    assert shown(line).time is None
+    assert shown(b"main: model loaded", started=1000.0).time is None
+    assert shown(b"1763740000.5 box llama[1]: " + line, started=1000.0).time == 1000 + 39 * 60 + 6.284001
+
+
+INIT = "0.00.000.487 I srv  llama_server: initializing ..."
+
+
+def run_of(seconds: int) -> list[str]:
+    """A start, and a request that ends so late."""
+    slot = f"0.{seconds:02}.000.000 I slot x: id  0 | task 0 | "
+    evaluated = slot + "eval time = 1.0 ms / 2 tokens (x, 2.0 tokens per second)"
+    launch = "0.00.001.000 I slot launch_slot_: id  0 | task 0 | processing task, is_child = 0"
+    return [INIT, launch, evaluated, slot + "stop processing: n_tokens = 2, truncated = 0"]
+
+
+def test_of_several_runs_in_one_block_the_start_is_that_of_the_newest() -> None:
+    batch = LogParser(1000.0).feed(block([*run_of(30), *run_of(20), *run_of(40)]))
+    assert [r.ended_time for r in batch.requests] == [None, None, 1040.0]
+    assert [line.time for line in batch.lines if "stop" in line.text] == [None, None, 1040.0]
+
+
+def test_a_new_run_is_not_timed_by_the_start_of_the_old_one() -> None:
+    parser = LogParser(1000.0)
+    assert [r.ended_time for r in feed(parser, *run_of(30))] == [1030.0]
+    assert [r.ended_time for r in feed(parser, *run_of(20))] == [None]
+    parser.started = 1000.0  # who sets it does not know yet
+    assert [r.ended_time for r in feed(parser, *run_of(25)[1:])] == [None]
+    parser.started = 2000.0
+    assert [r.ended_time for r in feed(parser, *run_of(26)[1:])] == [2026.0]
+
+
+def test_a_start_that_is_set_before_the_new_run_is_read_holds() -> None:
+    parser = LogParser(1000.0)
+    feed(parser, *run_of(30))
+    parser.started = 2000.0
+    assert [r.ended_time for r in feed(parser, *run_of(20))] == [2020.0]
+
+
+# A router's children
 
 
 def test_a_router_and_its_children_are_told_apart() -> None:
     parser = LogParser()
-    child = [b"[46629] " + line for line in lines_of("new-draft")]
-    other = [b"[60235] " + line for line in lines_of("new-two-slots")]
+    child = [b"[46629] " + line for line in bytes_of("new-draft").splitlines()]
+    other = [b"[60235] " + line for line in bytes_of("new-two-slots").splitlines()]
     router = b"0.00.092.381 I srv  proxy_reques: proxying request to model tiny on port 46629"
-    mixed = [line for pair in zip(child, other, strict=False) for line in (*pair, router)]
-    ended = [(e.child, e.request.task) for line in mixed if (e := parser.feed(line)).request]
-    assert [task for port, task in ended if port == 46629] == [r.task for r in read("new-draft")[1]]
+    batch = parser.feed(block(line for pair in zip(child, other, strict=False) for line in (*pair, router)))
+    assert [r.task for r in batch.children[46629].requests] == [r.task for r in read("new-draft")[1]]
     assert parser.children[60235].facts.slots_total == 2
-    assert parser.server.facts == LogFacts()
-    assert parser.feed(router).child is None
+    assert (batch.requests, parser.server.facts) == ((), LogFacts())
+    assert {line.text for line in batch.lines} == {router.decode()}
+    assert {line.text for line in batch.children[46629].lines} <= {line[8:].decode() for line in child}
 
 
-# Hostile input
+def test_a_childs_clock_starts_when_the_router_spawns_it() -> None:
+    spawn = "1.00.000.000 I srv          load: spawning server instance with name=tiny on port 46629"
+    lines = [spawn, *(f"[46629] {line}" for line in run_of(5)), "[46629] "]
+    child = LogParser(1000.0).feed(block(lines)).children[46629]
+    assert [r.ended_time for r in child.requests] == [1065.0]
+    assert child.lines[-1].time == 1065.0
+    assert LogParser().feed(block(lines)).children[46629].requests[0].ended_time is None
+
+
+# Any split, any bytes
+
+
+def told(parser: LogParser, batches: list[Batch]) -> dict[str, Any]:
+    """All that does not depend on where a block ends."""
+    logs = {None: parser.server, **parser.children}
+    return {
+        "requests": [request for batch in batches for request in batch.requests],
+        "events": [event for batch in batches for event in batch.events],
+        "children": {
+            port: (
+                [r for b in batches if port in b.children for r in b.children[port].requests],
+                [e for b in batches if port in b.children for e in b.children[port].events],
+            )
+            for port in parser.children
+        },
+        "facts": {port: log.facts for port, log in logs.items()},
+        "speculative": {port: (log.speculative, log.draft) for port, log in logs.items()},
+        "running": {port: (log.running, log.prompts) for port, log in logs.items()},
+    }
+
+
+def all_lines(block: bytes) -> Iterator[bytes]:
+    yield from block.split(b"\n")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_scan_leaves_out_tells_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick, slow = LogParser(), LogParser()
+    batch = quick.feed(bytes_of(name))
+    monkeypatch.setattr(log_scan, "telling", all_lines)
+    assert told(quick, [batch]) == told(slow, [slow.feed(bytes_of(name))])
+    assert batch.requests or name == "mid-draft-refused"
+
+
+WHOLE = b"".join(map(bytes_of, NAMES))
+
+
+def test_pieces_of_a_block_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, cut = LogParser(), LogParser()
+    batch = whole.feed(WHOLE)
+    monkeypatch.setattr(log_scan, "PIECE", 700)
+    assert told(whole, [batch]) == told(cut, [cut.feed(WHOLE)])
+
 
 FRAGMENTS = [
     b"\x1b[31m",
     b"[46629] ",
     b"0.00.001.000 I ",
+    b"0.09.001.000 D ",
+    b"10.00.001.000 D ",
+    b" D ",
+    b"1763740000.5 box llama[1]: ",
+    b"2025-11-21T15:46:40.5Z ",
+    b"2025-99-99T99:99:99Z ",
     b'{"type":"log","msg":"',
+    b'{"type":"log","time":-1,"level":"x","msg":"slot launch_slot_: id 0 | task 1 | processing task"}',
+    b'{"type":"fit_memory_breakdown","data":{"unit":"MiB","rows":[{"name":"x","model":99999999999999999999}]}}',
+    b'{"type":"fit_memory_breakdown","data":{"unit":"MiB","rows":[{"name":"x","model":5}]}}',
+    b"slot launch_slot_: id  0 | task 1 | processing task",
     b"slot print_timing: id  0 | task 1 | ",
     b"slot      release: id  9 | task -1 | ",
-    b"prompt eval time = ",
+    b"prompt eval time = 1.0 ms / 3 tokens (x, 5.0 tokens per second)",
     b"eval time = 1.0 ms / 99999999999999999999 tokens (, inf tokens per second)",
+    b"cached n_tokens = 5, memory_seq_rm [5, end)",
     b"1e999",
     b"draft acceptance = x (1 accepted / 2 generated",
-    b"stop processing: n_tokens = ",
+    b"stop processing: n_tokens = 5, truncated = 0",
     b"progress = 9999999.9",
     b"n_slots = 99999999999999",
     b"load_model: loading model",
+    b"initializing ...",
+    b"model loaded",
     b"KV buffer size = 99999999999999.9 MiB",
     b"VULKAN0 model buffer size = 1 MiB",
     b"using device ",
-    b"\xff\x00\r\n",
+    b"statistics x: #gen drafts = 1, #gen tokens = 2, #acc tokens = 3, dur(b,g,a) = 1, 2, 3 ms",
+    b"cancel task, id_task = 1",
+    b"send_error: task id = 1, error: x",
+    b"Context size has been exceeded",
+    b"/a/b.cpp:1: x",
+    b"unauthorized: ",
+    b"exiting due to model loading error",
+    b"spawning server instance with name=x on port 46629",
+    b"halotui: log skipped: 5 bytes",
+    b"\xff\x00\r",
     "٣".encode(),
 ]
-junk = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.binary(max_size=12)), max_size=10).map(b"".join)
+bytes_of_a_line = st.binary(max_size=12).map(lambda raw: raw.replace(b"\n", b""))
+line = st.lists(st.one_of(st.sampled_from(FRAGMENTS), bytes_of_a_line), max_size=8).map(b"".join)
 
 
-@given(st.lists(junk, max_size=20))
-def test_no_bytes_make_it_raise(lines: list[bytes]) -> None:
-    parser = LogParser()
-    for line in lines:
-        text = parser.feed(line).line.text
-        assert text.isprintable() and len(text) <= 2000
+@given(st.lists(line, max_size=30), st.sets(st.integers(1, 29)), st.integers(1, 400))
+def test_any_split_at_line_ends_tells_the_same(lines: list[bytes], cuts: set[int], piece: int) -> None:
+    single, split = LogParser(), LogParser()
+    ones = [single.feed(one + b"\n") for one in lines]
+    ends = [0, *sorted(cut for cut in cuts if cut < len(lines)), len(lines)]
+    was, log_scan.PIECE = log_scan.PIECE, piece
+    try:
+        some = [split.feed(block(lines[a:b])) for a, b in pairwise(ends)]
+    finally:
+        log_scan.PIECE = was
+    assert told(single, ones) == told(split, some)
+
+
+@given(st.lists(line, max_size=20), st.one_of(st.none(), st.floats(0, 2e9)))
+def test_no_bytes_make_it_raise(lines: list[bytes], started: float | None) -> None:
+    parser = LogParser(started)
+    batch = parser.feed(block(lines))
+    for shown in (batch.lines, *(child.lines for child in batch.children.values())):
+        for each in shown:
+            assert each.text.isprintable() and len(each.text) <= 2000
+    for event in batch.events:
+        assert f"{event.text}{event.detail or ''}".isprintable()
+    parser.feed(b"".join(lines))  # without a newline at all
 
 
 def test_deep_json_does_not_make_it_raise() -> None:
-    assert LogParser().feed(b'{"msg":' + b"[" * 60_000).request is None
+    assert LogParser().feed(b'{"msg":"error' + b"[" * 60_000 + b"\n").requests == ()
 
 
 def test_the_state_is_bounded() -> None:
     parser = LogParser()
     for n in range(4000):
-        parser.feed(b"slot launch_slot_: id %d | task %d | processing task" % (n, n))
-        parser.feed(b"[%d] slot launch_slot_: id 1 | task 1 | processing task" % n)
-    assert len(parser.server._tasks) == MOST_SLOTS
+        parser.feed(b"slot launch_slot_: id %d | task %d | processing task\n" % (n, n))
+        parser.feed(b"[%d] slot launch_slot_: id 1 | task 1 | processing task\n" % n)
+    assert len(parser.server.running) == MOST_SLOTS
     assert len(parser.children) == MOST_CHILDREN

@@ -21,7 +21,20 @@ from halotui.collectors.llama_log import LogParser
 from halotui.collectors.log_follow import gap
 from halotui.feed import LiveFeed
 from halotui.hosts.local import LocalHost
-from halotui.model import Frame, LogLine
+from halotui.model import (
+    Buffer,
+    Device,
+    End,
+    Frame,
+    LogLine,
+    ModelState,
+    Request,
+    ServedModel,
+    Server,
+    ServerEvent,
+    ServerFacts,
+    Severity,
+)
 from halotui.recording.redact import LEFT_OUT, known, redacted
 from halotui.sampler.core import Options, Sampler
 
@@ -42,8 +55,7 @@ KEY = "sk-halotui-4242-secret"
 
 
 def lines_of(name: str) -> list[LogLine]:
-    parser = LogParser()
-    return [parser.feed(raw).line for raw in (LOGS / f"{name}.log").read_bytes().splitlines()]
+    return list(LogParser().feed((LOGS / f"{name}.log").read_bytes(), keep=10_000).lines)
 
 
 def kept_of(*lines: LogLine) -> list[tuple[str, str]]:
@@ -135,10 +147,11 @@ def test_devices_are_kept(text: str) -> None:
         "build: 1 (x) with ",
         "| - a | 1 = 1 + (",
         "created context checkpoint ",
+        "sampler chain: ",
         "",
     ],
 )
-@pytest.mark.parametrize("filler", [" ", "1 ", "a ", "for ", "calls", "(a) "])
+@pytest.mark.parametrize("filler", [" ", "1 ", "a ", "for ", "calls", "(a) ", "temp-ext -> "])
 @pytest.mark.parametrize("length", [580, 2000])
 def test_no_line_is_slow_to_judge(begin: str, filler: str, length: int) -> None:
     """It holds the interpreter meanwhile: a prompt in a log must not freeze the screen."""
@@ -164,6 +177,183 @@ def test_a_build_is_a_build(build: str | None, kept: str | None) -> None:
     """It may come from the log, where a prompt can stand."""
     (server_,) = redacted(frame(servers=[server(build=build)])).servers
     assert server_.build == kept
+
+
+PROSE = f"meet me at {SECRET} tonight"
+KEPT_FACTS = ServerFacts(
+    devices=(
+        Device(id="Vulkan0", name="AMD Radeon Graphics (RADV GFX1151)", total_bytes=1),
+        Device(id="ROCm0", name="Radeon 8060S Graphics"),
+        Device(id="CPU", name="AMD RYZEN AI MAX+ 395 w/ Radeon 8060S"),
+        Device(id="RPC0", name="127.0.0.1:50052"),
+    ),
+    buffers=(
+        Buffer(device="Vulkan0", kind="model", bytes=5),
+        Buffer(device="CPU_Mapped", kind="kv", bytes=5),
+        Buffer(device="RPC0[127.0.0.1:50052]", kind="compute", bytes=5),
+        Buffer(device="RAM", kind="process", bytes=5),
+    ),
+    cache_type_k="q8_0",
+    cache_type_v="iq4_nl",
+    flash_attention="on",
+    rpc_peers=("10.0.0.2:50052", "halo.lan:50052", "10.0.0.3", "[::1]:50052"),
+    model_type="Q4_K - Medium",
+)
+
+
+def kept_server(**facts: Any) -> Server:
+    (server_,) = redacted(frame(servers=[server(**facts)])).servers
+    return server_
+
+
+def test_facts_are_kept() -> None:
+    assert kept_server(facts=KEPT_FACTS).facts == KEPT_FACTS
+
+
+def test_facts_that_a_prompt_made_up_are_not() -> None:
+    """A line of a prompt may read as one of the server's own."""
+    hostile = ServerFacts(
+        devices=(Device(id="Vulkan0", name=PROSE), Device(id=PROSE), Device(id=SECRET, name="AMD")),
+        buffers=(
+            Buffer(device=PROSE, kind="model", bytes=5),
+            Buffer(device=SECRET, kind="model", bytes=5),
+            Buffer(device="CPU", kind=PROSE, bytes=5),
+        ),
+        cache_type_k=SECRET,
+        cache_type_v=PROSE,
+        flash_attention=SECRET,
+        rpc_peers=(PROSE, f"10.0.0.2:{SECRET}"),
+        model_type=PROSE * 3,
+        context_tokens=4096,
+    )
+    kept = kept_server(facts=hostile).facts
+    assert kept == ServerFacts(devices=(Device(id="Vulkan0"),), context_tokens=4096)
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        (
+            "a prompt of 419 tokens does not fit in 256 of context (3 times)",
+            "srv    send_error: task id = 1, error: request (419 tokens) exceeds the available context size "
+            "(256 tokens), try increasing it",
+        ),
+        (
+            "the model could not be loaded: this build does not know notanarch",
+            "E llama_model_load: error loading model: unknown model architecture: 'notanarch'",
+        ),
+        (
+            "llama.cpp aborted at ggml-vulkan.cpp line 236",
+            "/src/ggml-vulkan.cpp:236: GGML_ASSERT(a==b) failed",
+        ),
+        ("2 servers share this port, pids 12, 345: a request reaches one of them", None),
+    ],
+)
+def test_an_event_in_our_words_is_kept(text: str, detail: str | None) -> None:
+    event = ServerEvent(kind="abort", severity=Severity.CRITICAL, text=text, detail=detail, time=5.0, slot=1)
+    assert kept_server(events=(event,)).events == (event,)
+
+
+def test_every_event_of_a_real_log_is_kept_in_words() -> None:
+    seen = 0
+    for path in sorted(LOGS.glob("*.log")):
+        for event in LogParser().feed(path.read_bytes()).events:
+            (kept,) = kept_server(events=(event,)).events
+            seen += 1
+            assert kept.text == event.text and kept.kind == event.kind
+    assert seen > 3
+
+
+def test_an_event_of_other_words_keeps_its_kind() -> None:
+    event = ServerEvent(
+        kind="abort", severity=Severity.CRITICAL, text=f"aborted: {PROSE}", detail=PROSE, time=5.0, slot=1
+    )
+    (kept,) = kept_server(events=(event,)).events
+    assert kept == ServerEvent(
+        kind="abort", severity=Severity.CRITICAL, text=LEFT_OUT, time=5.0, slot=1, detail=None
+    )
+
+
+def test_why_a_request_failed_is_told_in_our_words_alone() -> None:
+    ours = Request(source="log", end=End.ERROR, reason="419 tokens of prompt do not fit in 256 of context")
+    theirs = Request(source="log", end=End.ERROR, reason=PROSE, generation_tokens=7)
+    kept = kept_server(requests=(ours, theirs)).requests
+    assert kept[0] == ours
+    assert kept[1].reason == "…" and kept[1].generation_tokens == 7
+
+
+def test_models_keep_a_name_and_no_more() -> None:
+    fine = ServedModel(
+        id="unsloth/Qwen3-30B-A3B:Q4_K_M",
+        state=ModelState.FAILED,
+        address="http://127.0.0.1:5801",
+        reason="failed to load, exit code 1: see the router's log",
+    )
+    odd = ServedModel(
+        id=PROSE,
+        state=ModelState.LOADED,
+        address=f"http://u:{SECRET}@h",
+        url=f"http://h?model={SECRET}",
+        reason=PROSE,
+    )
+    kept = kept_server(models=(fine, odd)).models
+    assert kept[0] == fine
+    assert kept[1] == ServedModel(id="…", state=ModelState.LOADED, reason="…")
+
+
+@pytest.mark.parametrize(
+    "type_",
+    ["all F32", "Q4_K - Medium", "MXFP4 MoE", "IQ2_XXS - 2.0625 bpw", "Q4_1, some F16", "BF16", "Q8_0"],
+)
+def test_types_of_models_are_kept(type_: str) -> None:
+    facts = ServerFacts(model_type=type_)
+    assert kept_server(facts=facts).facts == facts
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kept"),
+    [
+        ("draft_model", "/models/My Models/a b.gguf", True),
+        ("draft_model", "org/name-GGUF:Q8_0", True),
+        ("draft_model", PROSE, False),
+        ("spec_type", "draft-simple,ngram-mod", True),
+        ("spec_type", f"ngram-mod,{SECRET}", False),
+        ("build", "0.40.12", True),
+        ("build", "9.3.3", True),
+        ("build", f"9.{SECRET}", False),
+    ],
+)
+def test_words_of_a_server_have_their_shape(key: str, value: str, kept: bool) -> None:
+    assert getattr(kept_server(**{key: value}), key) == (value if kept else None)
+
+
+def test_a_line_that_is_left_out_keeps_its_time() -> None:
+    (line,) = kept_server(log=(LogLine(text=PROSE, level="warning", time=1795276800.0),)).log
+    assert line == LogLine(text=LEFT_OUT, level="warning", time=1795276800.0)
+
+
+TEXTS = st.text(max_size=40).map(lambda text: f"{text} {PROSE}"[:200])
+
+
+@given(st.lists(TEXTS, min_size=9, max_size=9))
+def test_no_field_lets_prose_through(texts: list[str]) -> None:
+    hostile = server(
+        draft_model=texts[0],
+        spec_type=texts[1],
+        build=texts[2],
+        facts=ServerFacts(
+            devices=(Device(id="CPU", name=texts[3]), Device(id=texts[4])),
+            cache_type_k=texts[5],
+            model_type=texts[6],
+        ),
+        models=(ServedModel(id=texts[7], state=ModelState.LOADED, reason=texts[8]),),
+        events=(ServerEvent(kind="abort", severity=Severity.INFO, text=texts[0], detail=texts[1]),),
+        requests=(Request(source="log", reason=texts[2]),),
+        log=(LogLine(text=texts[3]),),
+    )
+    kept = redacted(frame(servers=[hostile]))
+    assert SECRET not in repr(kept)
+    assert redacted(kept) == kept
 
 
 def test_a_dump_leaves_one_word_and_debug_lines_none() -> None:

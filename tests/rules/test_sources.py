@@ -110,3 +110,20 @@ def test_a_wait_of_unknown_length_is_undefined() -> None:
     watch = Watch(hold=False)
     assert judge(watch, **waiting(None)) is None
     assert watch.engine.state("source-stale", URL) == State.UNDEFINED
+
+
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [("llama.cpp", "llama-server"), ("ollama", "Ollama"), ("vllm", "vLLM"), ("rpc-server", "rpc-server")],
+)
+def test_each_engine_by_its_name(engine: str, name: str) -> None:
+    found = judge(servers=[server(state=ServerState.DOWN, engine=engine)])
+    assert found is not None and found.title == f"No {name} answers"
+    failed = judge(servers=[server(state=ServerState.FAILED, engine=engine)])
+    assert failed is not None and failed.title == f"No healthy {name} answers here" and name in failed.why
+
+
+def test_a_model_of_a_router_that_failed() -> None:
+    reason = "failed to load, exit code 1: see the router's log"
+    found = judge(servers=[server(state=ServerState.FAILED, behind="http://127.0.0.1:8080", reason=reason)])
+    assert found is not None and found.evidence == reason and "port" not in found.fix

@@ -101,6 +101,17 @@ def test_counters_without_a_slot_are_a_series_of_their_own() -> None:
     assert found is not None and found.evidence.startswith("all slots: ")
 
 
+def test_requests_that_were_only_watched_know_of_no_drafts() -> None:
+    """Without a log the counters tell of drafts, and slots of each request beside them."""
+    watched = Request(source="slots", slot=0, generation_tokens=400)
+    summed = drafts(275, 2, 1, *[0] * 7, slot=None)
+    seen = chat(Watch(), [one for both in summed for one in (both, watched)], **NGRAM)
+    assert seen[-1] is not None and seen[-1].id == "spec-decay"
+    watch = Watch()
+    chat(watch, [watched] * 5, **NGRAM)
+    assert watch.engine.state("spec-decay", URL) is State.OK
+
+
 def test_evidence_tells_the_speed_when_it_is_known() -> None:
     requests = [
         request(n, n, generation_tokens_per_second=speed)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from halotui.collectors import llama_process, memory
+from halotui.collectors import discovery, memory
 from halotui.collectors.llama_http import HttpKind, HttpProblem, LlamaHttp
 from halotui.hosts.local import LocalHost
-from halotui.model import Frame, ServerProcess, ServerState, SourceState
+from halotui.model import Frame, LogPlace, ServerProcess, ServerState, SourceState
 from halotui.sampler import gpu
 from halotui.sampler.core import Options, Sampler
 
@@ -39,7 +42,7 @@ async def look(watch: Sampler) -> Frame:
 
 @pytest.mark.parametrize(
     ("module", "name", "source"),
-    [(memory, "read", "memory"), (llama_process, "find", "processes"), (gpu.amdgpu_sysfs, "read", "gpu")],
+    [(memory, "read", "memory"), (discovery, "find", "processes"), (gpu.amdgpu_sysfs, "read", "gpu")],
 )
 async def test_a_collector_that_stumbles_costs_itself(
     monkeypatch: pytest.MonkeyPatch, module: Any, name: str, source: str
@@ -65,7 +68,7 @@ async def test_a_process_that_has_gone_has_no_pid_and_no_age(monkeypatch: pytest
     watch = sampler()
     process = ServerProcess(pid=4711, url=URL, started_time=1.0)
     for found, pid in (([process], 4711), ([], None)):
-        monkeypatch.setattr(llama_process, "find", lambda *_, found=found: found)
+        monkeypatch.setattr(discovery, "find", lambda *_, found=found: found)
         watch._discover_at = 0.0
         server = (await watch.tick()).servers[0]
         assert server.state is ServerState.DOWN
@@ -80,9 +83,51 @@ async def test_another_log_is_followed_after_a_relaunch(
     for name in ("first", "second"):
         path = tmp_path / name
         path.write_text(f"I am the {name}\n")
-        process = ServerProcess(pid=1, url=URL, log_path=str(path))
-        monkeypatch.setattr(llama_process, "find", lambda *_, one=process: [one])
+        process = ServerProcess(pid=1, url=URL, log=LogPlace(kind="file", name=str(path)))
+        monkeypatch.setattr(discovery, "find", lambda *_, one=process: [one])
         watch._discover_at = 0.0
         frame = await watch.tick()
         assert [line.text for line in frame.servers[0].log] == [f"I am the {name}"]
+    await watch.close()
+
+
+class Stumbling:
+    """A tracker that nobody foresaw to fail, and does at everything."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ZeroDivisionError
+
+
+async def test_one_tracker_never_costs_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = "http://127.0.0.1:10"
+    watch = Sampler(LocalHost(), Options(urls=(URL, other)), client=Dead)
+    await watch.tick()
+    tab = watch._tabs._tabs[URL]
+    whole, tab.tracker = tab.tracker, Stumbling()  # type: ignore[assignment]
+    frame = await watch.tick()
+    tab.tracker = whole
+    broken, sound = frame.servers
+    assert broken.state is ServerState.FAILED and "ZeroDivisionError" in (broken.reason or "")
+    assert (sound.state, sound.reason) == (ServerState.DOWN, "Connection refused")
+    assert {source.id for source in frame.sources} >= {f"server {URL}", f"server {other}"}
+    assert (await watch.tick()).servers[0].state is ServerState.DOWN
+    await watch.close()
+
+
+async def test_a_tick_is_bounded_whatever_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that cannot be listed, and a tracker that never returns."""
+    watch = sampler()
+    await watch.tick()
+
+    async def hang(_: float) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(watch._tabs._tabs[URL].tracker, "gather", hang)
+    release = threading.Event()
+    monkeypatch.setattr(discovery, "find", lambda *_: release.wait(10) and [])
+    watch._discover_at = 0.0
+    began = time.monotonic()
+    frame = await watch.tick()
+    assert time.monotonic() - began < 2.5 and frame.servers[0].state is ServerState.DOWN
+    release.set()
     await watch.close()

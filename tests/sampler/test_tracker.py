@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from halotui.collectors.llama_http import HttpKind, HttpProblem
-from halotui.model import Metrics, Props, Server, ServerProcess, ServerState, SlotReading
+from halotui.model import Metrics, ModelMeta, Props, Server, ServerProcess, ServerState, SlotReading
 from halotui.sampler.clock import Clock
 from halotui.sampler.polling import Poller
 from halotui.sampler.rates import CounterCheck, Ledger
@@ -33,6 +34,7 @@ class FakeHttp:
         self.answers: dict[str, Any] = {
             "health": None,
             "props": Props(total_slots=1),
+            "meta": ModelMeta(),
             "slots": (slot(busy=False),),
             "metrics": Metrics(generation_tokens_total=0, prompt_tokens_total=0, draft_tokens_total=0),
         }
@@ -85,13 +87,17 @@ class Watch:
             self.tracker.process = ServerProcess(pid=1, url=URL)
         self.tokens = 0.0
         self.prompt = 0.0
+        self.unrated = 0.0  # seconds since the last rate that was no repetition
 
     async def tick(self, seconds: float = 1.0, grace: float = 0.2) -> Server:
         self.now += seconds
         await self.tracker.gather(grace)
         seen = self.tracker.fold()
-        self.tokens += (seen.generation_tokens_per_second or 0) * seconds
-        self.prompt += (seen.prompt_tokens_per_second or 0) * seconds
+        self.unrated += seconds
+        if self.tracker.rated_at == self.now:
+            self.tokens += (seen.generation_tokens_per_second or 0) * self.unrated
+            self.prompt += (seen.prompt_tokens_per_second or 0) * self.unrated
+            self.unrated = 0.0
         assert (seen.generation_tokens_per_second or 0) >= 0
         return seen
 
@@ -247,6 +253,118 @@ async def test_an_endpoint_that_is_off_is_left_in_peace() -> None:
     assert seen.state is ServerState.IDLE and seen.slots_busy is None and seen.requests_deferred is None
     assert watch.http.asked.count("metrics") <= 2 and watch.http.asked.count("slots") <= 2
     assert {s.id.partition(" ")[0] for s in watch.tracker.sources()} >= {"/metrics", "/slots"}
+
+
+async def test_a_rate_stands_until_the_next_look_and_not_for_long() -> None:
+    watch = Watch()
+    await watch.tick()
+    watch.http.works(slot(1, 10))
+    await watch.tick(2)
+    watch.http.works(slot(1, 60))
+    assert (await watch.tick(2)).generation_tokens_per_second == pytest.approx(25)
+    watch.http.gate.clear()
+    watch.http.works(slot(1, 160))
+    for _ in range(2):
+        seen = await watch.tick(1, grace=0.01)
+        assert seen.generation_tokens_per_second == pytest.approx(25)
+        assert seen.slots[0].generation_tokens_per_second == pytest.approx(25)
+    assert (await watch.tick(1, grace=0.01)).generation_tokens_per_second is None
+    watch.http.gate.set()
+    assert (await watch.tick(1)).generation_tokens_per_second == pytest.approx(25)  # 100 in 4 s
+    assert watch.tokens == pytest.approx(160)
+
+
+async def test_a_slot_that_stands_still() -> None:
+    """It answers, and nothing of it moves; any token ends that."""
+    watch = Watch()
+    await watch.tick()
+    watch.http.works(slot(1, 10))
+    assert (await watch.tick(2)).still_seconds == 0.0
+    for _ in range(9):
+        seen = await watch.tick(2)
+    assert seen.still_seconds == pytest.approx(18) and seen.slots[0].still_seconds == pytest.approx(18)
+    assert seen.slots[0].phase_seconds == pytest.approx(18)
+    watch.http.works(slot(1, 11))
+    assert (await watch.tick(2)).still_seconds == 0.0
+    watch.http.works(slot(1, busy=False))
+    assert (await watch.tick(2)).still_seconds is None
+
+
+async def test_what_answers_nothing_is_not_called_stuck() -> None:
+    watch = Watch()
+    await watch.tick()
+    watch.http.works(slot(1, 10))
+    await watch.tick(2)
+    watch.http.gate.clear()
+    for _ in range(6):
+        seen = await watch.tick(2, grace=0.01)
+    assert seen.state is ServerState.WAITING and seen.still_seconds is None
+    poller = watch.tracker._poller
+    poller.healthy_at = watch.now  # asked through a connection of its own
+    assert (await watch.tick(2, grace=0.01)).still_seconds == pytest.approx(14)
+    assert (await watch.tick(30, grace=0.01)).still_seconds is None
+    watch.http.gate.set()
+
+
+async def test_where_no_slot_is_shown_the_passes_tell() -> None:
+    watch = Watch()
+    watch.http.answers["slots"] = HttpProblem(HttpKind.OFF, "without it")
+    busy = Metrics(requests_processing=1, decode_calls_total=10, draft_tokens_total=0)
+    watch.http.answers["metrics"] = busy
+    for _ in range(5):
+        seen = await watch.tick(2)
+    assert seen.still_seconds is not None and seen.still_seconds >= 6
+    watch.http.answers["metrics"] = replace(busy, decode_calls_total=20)
+    assert (await watch.tick(2)).still_seconds == pytest.approx(0, abs=2)
+
+
+async def test_requests_without_a_log_and_their_sums() -> None:
+    """Its slot tells of the one, the counters of all: drafts are the counters' alone."""
+    watch = Watch()
+    watch.http.works(slot(busy=False, speculative=True))
+    await watch.tick()
+    watch.http.works(slot(1, 40, prompt_processed=10, prompt_cached=0, tokens=50, speculative=True))
+    await watch.tick(2)
+    watch.http.works(slot(1, 0, busy=False, tokens=90, speculative=True), generated=80)
+    watch.http.answers["metrics"] = replace(
+        watch.http.answers["metrics"], draft_tokens_total=60, draft_accepted_total=45
+    )
+    seen = await watch.tick(2)
+    assert [request.source for request in seen.requests] == ["slots", "metrics"]
+    assert (seen.draft_acceptance_ratio, seen.draft_coverage_ratio) == (0.75, 0.75)
+    assert seen.draft_mean_tokens == pytest.approx(80 / 35) and seen.draft_gained_tokens == 45
+    assert seen.requests[0].generation_tokens is None and seen.ttft_seconds is None
+
+
+async def test_who_it_is_comes_from_its_process() -> None:
+    watch = Watch()
+    watch.tracker.process = ServerProcess(
+        pid=9,
+        url=URL,
+        address="http://127.0.0.1:46629",
+        behind="http://127.0.0.1:8000",
+        unit="llama.service",
+        container="toolbox",
+        threads=16,
+    )
+    seen = await watch.tick()
+    assert (seen.address, seen.behind) == ("http://127.0.0.1:46629", "http://127.0.0.1:8000")
+    assert (seen.unit, seen.container, seen.engine) == ("llama.service", "toolbox", "llama.cpp")
+    assert seen.facts is not None and seen.facts.threads == 16
+    assert seen.provenance["threads"] == "command line"
+
+
+async def test_a_shared_pool_and_its_use() -> None:
+    watch = Watch()
+    watch.http.answers["props"] = Props(total_slots=2)
+    pool = {"context_tokens": 8192}
+    watch.http.works(slot(3, 10, tokens=1000, **pool), slot(4, 0, busy=False, id=1, tokens=3096, **pool))
+    seen = await watch.tick()
+    assert seen.kv_used_tokens == 4096 and seen.kv_capacity_tokens is None  # split or not: nobody tells
+    watch.tracker.process = ServerProcess(pid=1, url=URL, context_tokens=8192)
+    seen = await watch.tick()
+    assert (seen.kv_unified, seen.kv_capacity_tokens, seen.kv_used_ratio) == (True, 8192, 0.5)
+    assert [s.kv_ratio for s in seen.slots] == [pytest.approx(1000 / 4096), pytest.approx(3096 / 4096)]
 
 
 # --- the ledger

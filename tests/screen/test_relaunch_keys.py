@@ -237,7 +237,8 @@ async def test_a_finding_brings_its_fix(cockpit: Open, way: str) -> None:
     async with cockpit(desk, CURED) as hand:
         await hand.press(*(("tab", "shift+tab") if way == "cursor" else ("e",)))
         if way == "cursor":
-            await hand.until(lambda: hand.app._finding() or hand.app.canvas.move(0, -1))
+            while hand.app.view.finding(hand.app.canvas.cursor) is None:
+                assert hand.app.canvas.move(0, -1)
         await hand.press("r")
         await hand.see(Launcher)
         await hand.read(CURED.title)

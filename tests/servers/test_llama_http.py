@@ -61,7 +61,11 @@ async def test_it_answers(server: Any) -> None:
         props = await http.props()
         slots = await http.slots()
         metrics = await http.metrics()
+        meta = await http.meta()
     truth = server.get_json("/props")
+    told = server.get_json("/v1/models")["data"][0]["meta"]
+    assert (meta.parameters, meta.bytes, meta.type) == (told["n_params"], told["size"], told["ftype"])
+    assert meta.context_trained_tokens == told["n_ctx_train"]
     assert (props.total_slots, props.context_tokens, props.is_sleeping) == (2, 2048, False)
     assert (props.slots_endpoint, props.metrics_endpoint) == (True, True)
     assert props.model == "tiny.gguf"
@@ -87,6 +91,7 @@ async def test_a_request_is_seen_while_it_runs_and_counted_when_it_ends(server: 
     for slot in seen:
         assert slot.decoded is None or slot.remaining is None or slot.decoded + slot.remaining == 600
     assert len({slot.task for slot in seen}) == 1
+    assert {slot.spec_type for slot in seen} == {"draft-simple"}
     assert not any(slot.processing for slot in idle)
     used = next(slot for slot in idle if slot.task == seen[0].task)
     assert used.tokens and used.tokens >= 600
@@ -96,8 +101,11 @@ async def test_a_request_is_seen_while_it_runs_and_counted_when_it_ends(server: 
         ("prompt_tokens_total", timings["prompt_n"]),
         ("draft_tokens_total", timings["draft_n"]),
         ("draft_accepted_total", timings["draft_n_accepted"]),
+        ("cached_tokens_total", timings["cache_n"]),
     ):
         assert getattr(after, field) - getattr(before, field) == grown
+    assert sum(after.draft_accepted_per_position) == after.draft_accepted_total
+    assert after.draft_steps_total and after.draft_steps_total >= after.draft_accepted_per_position[0]
 
 
 async def test_one_connection_is_kept(server: Any) -> None:
@@ -202,6 +210,8 @@ async def test_our_metrics_are_prometheus_clients(server: Any) -> None:
         ("n_decode_total", "decode_calls_total"),
         ("spec_decode_num_draft_tokens_total", "draft_tokens_total"),
         ("spec_decode_num_accepted_tokens_total", "draft_accepted_total"),
+        ("spec_decode_num_drafts_total", "draft_steps_total"),
+        ("prompt_tokens_cached_total", "cached_tokens_total"),
         ("requests_processing", "requests_processing"),
         ("requests_deferred", "requests_deferred"),
     ):
@@ -393,6 +403,37 @@ def test_slots_of_other_builds() -> None:
         b'[{"id":3,"is_processing":true,"next_token":[{"n_decoded":7}],"n_prompt_tokens":9}]'
     )
     assert (slot.decoded, slot.tokens) == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("params", "kinds"),
+    [
+        ({"speculative.types": "none,draft-simple,ngram-mod"}, "draft-simple,ngram-mod"),
+        ({"speculative.types": "none"}, None),
+        ({"speculative.type": "ngram-map-k", "speculative.n_max": 8}, "ngram-map-k"),
+        ({"speculative.types": ["none"], "speculative.type": 7}, None),
+        ({"speculative.types": "\x1b[31m" + "x" * 300}, "x" * 200),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_kinds_of_speculation(params: Any, kinds: str | None) -> None:
+    (slot,) = parse_slots(json.dumps([{"id": 0, "is_processing": True, "params": params}]).encode())
+    assert slot.spec_type == kinds
+
+
+def test_accepted_by_position() -> None:
+    line = "llamacpp:spec_decode_num_accepted_tokens_per_pos_total{%s} %s\n"
+    said = (
+        ('position="0"', 9),
+        ('position="2"', 4),
+        ('a="b", position="3"', "NaN"),
+        ('position="x"', 1),
+        ("", 5),
+    )
+    text = "llamacpp:n_decode_total 1\n" + "".join(line % pair for pair in said)
+    assert parse_metrics(text.encode()).draft_accepted_per_position == (9, 0, 4)
+    assert parse_metrics(b"llamacpp:n_decode_total 1\n").draft_accepted_per_position == ()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halotui.collectors.llama_process import FLAGS, find, launch_facts
+from halotui.collectors.llama_process import FLAGS, MORE, find, launch_facts
 from halotui.hosts import Process
 from halotui.hosts.local import LocalHost
 from halotui.safe import clean
@@ -24,8 +24,8 @@ def process(line: str | Sequence[str] = "llama-server", /, **known: Any) -> Proc
 def test_nothing_said_is_nothing_known() -> None:
     facts = launch_facts(process())
     assert facts.url == "http://127.0.0.1:8080"
-    unknown = set(facts.__struct_fields__) - {"pid", "name", "url"}
-    assert {field: getattr(facts, field) for field in unknown} == dict.fromkeys(unknown)
+    unknown = set(facts.__struct_fields__) - {"pid", "name", "url", "engine"}
+    assert {field: getattr(facts, field) or None for field in unknown} == dict.fromkeys(unknown)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,30 @@ def test_nothing_said_is_nothing_known() -> None:
         ("--api-key one,two", "api_key", "one"),
         ("--api-key-file keys.txt", "api_key", None),
         ("--log-file /var/log/l.log", "log_path", "/var/log/l.log"),
+        ("-fa", "flash_attention", "on"),  # up to autumn 2025
+        ("-fa -c 512", "context_tokens", 512),
+        ("-fa auto -c 512", "context_tokens", 512),
+        ("-fa off", "flash_attention", "off"),
+        ("--flash-attn=1", "flash_attention", "on"),
+        ("-fa -1", "flash_attention", "auto"),
+        ("--flash-attn=x", "flash_attention", None),
+        ("-b 1024 -ub 256", "batch_tokens", 1024),
+        ("-b 1024 -ub 256", "ubatch_tokens", 256),
+        ("-t 16", "threads", 16),
+        ("-t -1", "threads", None),
+        ("-cram 4096", "prompt_cache_bytes", 4096 << 20),
+        ("--cache-ram 0", "prompt_cache_bytes", 0),
+        ("-cram -1", "prompt_cache_bytes", None),
+        ("--rpc 10.0.0.2:50052,[::1]:50053,", "rpc_peers", ("10.0.0.2:50052", "[::1]:50053")),
+        ("-lv 4", "verbosity", 4),
+        ("--verbosity 0", "verbosity", 0),
+        ("-lv 4 -v", "verbosity", 2**31 - 1),
+        ("-v -m a.gguf", "model_path", "a.gguf"),
+        ("--models-dir /m", "router", True),
+        ("--models-dir /m -m a.gguf", "router", False),
+        ("-hf org/model", "router", False),
+        ("--embd-gemma-default", "router", False),
+        ("--metrics", "router", None),  # its environment, not ours to read, may name a model
     ],
 )
 def test_command_line(said: str, field: str, value: object) -> None:
@@ -79,10 +103,22 @@ def test_command_line(said: str, field: str, value: object) -> None:
         ("LLAMA_API_KEY", "secret", "api_key", "secret"),
         ("LLAMA_LOG_FILE", "/tmp/l.log", "log_path", "/tmp/l.log"),
         ("LLAMA_ARG_PORT", "9000", "url", "http://127.0.0.1:9000"),
+        ("LLAMA_ARG_FLASH_ATTN", "enabled", "flash_attention", "on"),
+        ("LLAMA_ARG_CACHE_RAM", "512", "prompt_cache_bytes", 512 << 20),
+        ("LLAMA_ARG_RPC", "a:1", "rpc_peers", ("a:1",)),
+        ("LLAMA_ARG_LOG_VERBOSITY", "4", "verbosity", 4),
+        ("LLAMA_ARG_HF_REPO", "org/model", "router", False),
+        ("HOME", "/", "router", True),
     ],
 )
 def test_environment(name: str, text: str, field: str, value: object) -> None:
     assert getattr(launch_facts(process(environ={name: text})), field) == value
+
+
+@pytest.mark.parametrize(("name", "router"), [("llama-server", True), ("python3", None), ("koboldcpp", None)])
+def test_another_program_may_have_a_model_without_a_flag(name: str, router: bool | None) -> None:
+    one = Process(pid=1, name=name, argv=(name, "serve.py", "--port", "80"), environ={"HOME": "/"})
+    assert launch_facts(one).router is router
 
 
 def test_the_command_line_beats_the_environment() -> None:
@@ -171,8 +207,8 @@ def test_texts_are_made_harmless() -> None:
 
 
 @given(
-    st.lists(st.one_of(st.sampled_from([s for flag in FLAGS for s in flag.flags]), st.text())),
-    st.dictionaries(st.sampled_from([name for flag in FLAGS for name in flag.env]), st.text()),
+    st.lists(st.one_of(st.sampled_from([s for flag in (*FLAGS, *MORE) for s in flag.flags]), st.text())),
+    st.dictionaries(st.sampled_from([name for flag in (*FLAGS, *MORE) for name in flag.env]), st.text()),
     st.lists(st.integers(1, 65535)),
 )
 def test_no_command_line_is_too_strange(argv: list[str], environ: dict[str, str], ports: list[int]) -> None:
@@ -213,7 +249,9 @@ class FakeHost(LocalHost):
         super().__init__()
         self.listed = list(processes)
 
-    def processes(self, names: Sequence[str], ports: Sequence[int]) -> list[Process]:
+    def processes(
+        self, names: Sequence[str], ports: Sequence[int], scripts: Sequence[str] = ()
+    ) -> list[Process]:
         return self.listed
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from halotui.hosts import Host
 from halotui.hosts.local import LocalHost
+from halotui.hosts.procfs import runs_script
 
 LISTENER = (
     "import socket,sys; s=socket.create_server((sys.argv[1],0),family=int(sys.argv[2]));"
@@ -251,3 +252,56 @@ async def test_the_child_dies_with_the_iteration(host: LocalHost, script: str, h
 async def test_the_child_has_a_session_of_its_own(host: LocalHost) -> None:
     [line] = [line async for line in host.stream([sys.executable, "-c", "import os; print(os.getsid(0))"])]
     assert int(line) != os.getsid(0)
+
+
+def test_run_gives_what_a_command_says(host: LocalHost) -> None:
+    assert host.run(["sh", "-c", "echo one; echo two >&2"]) == b"one\n"
+    assert len(host.run([sys.executable, "-c", "print('x' * 6_000_000)"])) == 4 << 20
+    with pytest.raises(FileNotFoundError):
+        host.run(["halotui-has-no-such-command"])
+    with pytest.raises(OSError, match="exit code 3"):
+        host.run(["sh", "-c", "exit 3"])
+
+
+@pytest.mark.parametrize("script", ["echo $$ > pid; sleep 60", "echo $$ > pid; sleep 60 >/dev/null & wait"])
+async def test_run_kills_what_is_late(host: LocalHost, tmp_path: Path, script: str) -> None:
+    before, began = descriptors(), time.monotonic()
+    with pytest.raises(TimeoutError, match=r"sh: no answer within 0\.2 s"):
+        await asyncio.to_thread(host.run, ["sh", "-c", f"cd {tmp_path}; {script}"], 0.2)
+    assert time.monotonic() - began < 5
+    await until(lambda: not is_alive(int((tmp_path / "pid").read_text())))
+    assert descriptors() <= before + 2
+
+
+def test_a_process_tells_where_its_output_goes(host: LocalHost, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log:
+        cases = ((log, "file"), (subprocess.PIPE, "pipe"), (subprocess.DEVNULL, "other"))
+        for to, kind in cases:
+            process = subprocess.Popen(["sleep", "60"], stdout=to, stderr=to)
+            try:
+                while not (found := {p.pid: p for p in host.processes(("sleep",), ())}.get(process.pid)):
+                    time.sleep(0.001)
+                path = str(tmp_path / "log") if kind == "file" else None
+                assert (found.stderr_to, found.stderr, found.stdout) == (kind, path, path)
+                assert found.cgroup == Path(f"/proc/{process.pid}/cgroup").read_text()
+                assert not (found.foreign_net or found.foreign_pid or found.foreign_files)
+            finally:
+                process.kill()
+                process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("line", "runs"),
+    [
+        ("python /usr/bin/vllm serve", True),
+        ("python3 -u -X dev -m vllm.entrypoints.openai.api_server", True),
+        ("python -m vllm", True),
+        ("python -m vllmish", False),
+        ("python -c pass vllm", False),
+        ("python bench.py vllm", False),
+        ("python -W vllm", False),
+        ("python", False),
+    ],
+)
+def test_what_a_python_runs(line: str, runs: bool) -> None:
+    assert runs_script(line.split(), ("vllm",)) is runs

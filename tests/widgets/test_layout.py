@@ -22,7 +22,7 @@ def finding(n: int) -> Finding:
     )
 
 
-def view_of(slots: int, found: int, **more: object) -> View:
+def view_of(slots: int, found: int, servers: int = 1, **more: object) -> View:
     rows = tuple(
         Slot(
             id=i,
@@ -57,7 +57,7 @@ def view_of(slots: int, found: int, **more: object) -> View:
     view = View(label="DEMO")
     shown = frame(
         5,
-        servers=[one],
+        servers=[one, *(server(f"http://127.0.0.1:{port}", model="m" * port) for port in range(1, servers))],
         gpus=[gpu(busy_percent=100, sclk_hertz=2_900_000_000, name="R" * 90)],
         memory=memory(),
         sources=[source("gpu"), source("memory"), source("x" * 90, SourceState.HUNG, reason="r" * 300)],
@@ -75,13 +75,14 @@ def view_of(slots: int, found: int, **more: object) -> View:
     ),
     slots=st.integers(0, 40),
     found=st.integers(0, 20),
+    servers=st.integers(1, 12),
 )
 @settings(max_examples=150, deadline=None)
-def test_panels_tile_the_screen(size: tuple[int, int], slots: int, found: int) -> None:
+def test_panels_tile_the_screen(size: tuple[int, int], slots: int, found: int, servers: int) -> None:
     width, height = size
-    view = view_of(slots, found)
+    view = view_of(slots, found, servers=servers)
     cells = [[0] * width for _ in range(height)]
-    for place in places(width, height, found, slots):
+    for place in places(width, height, found, slots, servers):
         rows = PANELS[place.panel](view, place.width, place.height)
         assert len(rows) <= place.height, place
         for row in rows:
@@ -93,9 +94,11 @@ def test_panels_tile_the_screen(size: tuple[int, int], slots: int, found: int) -
 
 
 def test_smallest_keeps_what_matters() -> None:
-    """80x24 keeps findings, speed, memory and slots."""
-    shown = {place.panel for place in places(80, 24, 2, 4)}
-    assert {"findings", "speed", "memory", "slots"} <= shown
+    """80x24 keeps findings, speed, memory and slots, with tabs too."""
+    for servers in (1, 2):
+        shown = {place.panel: place.height for place in places(80, 24, 2, 4, servers)}
+        assert {"findings", "speed", "memory", "slots"} <= set(shown)
+        assert shown["slots"] == 6 and ("tabs" in shown) == (servers > 1)
 
 
 @given(st.integers(60, 250))

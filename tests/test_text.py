@@ -1,0 +1,42 @@
+"""``--once``: what is known gets its line, what is not takes no room."""
+
+from __future__ import annotations
+
+import builders
+from halotui.exporters.text import text
+from halotui.model import Frame, ModelState, ServedModel, ServerEvent, Severity
+
+URL = builders.URL
+
+
+def test_more_where_there_is_more() -> None:
+    server = builders.server(
+        ttft_seconds=0.5274,
+        draft_mean_tokens=2.139,
+        draft_gain_ratio=1.31,
+        kv_used_tokens=6144,
+        kv_used_ratio=0.75,
+        models=(
+            ServedModel(id="coder", state=ModelState.LOADED),
+            ServedModel(id="chat", state=ModelState.SLEEPING),
+        ),
+    )
+    said = text(builders.frame(servers=[server]))
+    assert "    TTFT 527 ms · mean length 2.14 tok · net gain 131 % · KV used 6,144 tok · KV 75 %" in said
+    assert "    models coder loaded · chat sleeping" in said
+
+
+def test_no_room_for_the_unknown() -> None:
+    plain = text(builders.frame(servers=[builders.server()]))
+    assert len(plain.splitlines()) == 4 and "TTFT" not in plain and "models" not in plain
+
+
+def test_the_last_events_of_every_frame() -> None:
+    def frame(number: int) -> Frame:
+        event = ServerEvent(kind="kv-full", severity=Severity.CRITICAL, text=f"full {number}")
+        other = builders.server("http://other:1", events=(event,))
+        return builders.frame(servers=[builders.server(events=(event,)), other])
+
+    frames = [frame(number) for number in range(4)]
+    block = text(frames[3], *frames[:3]).split("http://other:1")[0].splitlines()
+    assert [line for line in block if "full" in line] == [f"    critical full {n}" for n in (1, 2, 3)]
