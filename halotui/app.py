@@ -212,7 +212,7 @@ class HalotuiApp(App[int]):
 
     def _footer(self, view: View, width: int, height: int) -> list[Row]:
         note, loud = self._note
-        return footer.rows(view, width, height, keys=self._shown, note=note, loud=loud)
+        return footer.rows(view, width, height, keys=self._shown, note=note, loud=loud, here=self._pages.name)
 
     def strip(self, rows: Strip | None) -> None:
         """The line above the foot; None: there is none."""

@@ -486,7 +486,15 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("facts", "graph_nodes", "graph nodes", "count", "Operations in the graph.", _LOG4),
     Field("facts", "threads", "threads", "count", "CPU threads that compute.", _LOG + "; else " + _ARGV),
-    Field("facts", "load_seconds", "load time", "seconds", "From the first line of the load to ready.", _LOG),
+    Field(
+        "facts",
+        "load_seconds",
+        "load time",
+        "seconds",
+        "From the first line of the load to ready.",
+        _LOG,
+        fine=True,
+    ),
     Field(
         "facts",
         "prompt_cache_bytes",
@@ -637,7 +645,15 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "request", "prompt_tokens_per_second", "prefill", "tokens/s", "Prompt tokens per second.", _REQUEST
     ),
-    Field("request", "prompt_seconds", "prompt time", "seconds", "Time that the prompt took.", _REQUEST),
+    Field(
+        "request",
+        "prompt_seconds",
+        "prompt time",
+        "seconds",
+        "Time that the prompt took.",
+        _REQUEST,
+        fine=True,
+    ),
     Field(
         "request",
         "ttft_seconds",
@@ -647,10 +663,20 @@ FIELDS: tuple[Field, ...] = (
         _REQUEST,
         fine=True,
     ),
-    Field("request", "ttft_error_seconds", "TTFT ±", "seconds", "How far off that may be.", _REQUEST),
+    Field(
+        "request", "ttft_error_seconds", "TTFT ±", "seconds", "How far off that may be.", _REQUEST, fine=True
+    ),
     Field("request", "generation_tokens", "generated", "tokens", "Tokens generated.", _REQUEST),
     Field("request", "generation_tokens_per_second", "decode", "tokens/s", "Tokens per second.", _REQUEST),
-    Field("request", "generation_seconds", "decode time", "seconds", "Time that the answer took.", _REQUEST),
+    Field(
+        "request",
+        "generation_seconds",
+        "decode time",
+        "seconds",
+        "Time that the answer took.",
+        _REQUEST,
+        fine=True,
+    ),
     Field("request", "draft_tokens", "drafted", "tokens", "Tokens drafted.", _LOG),
     Field("request", "draft_accepted_tokens", "accepted", "tokens", "Drafted tokens accepted.", _LOG),
     Field(

@@ -152,9 +152,11 @@ def trouble(words: str) -> str | None:
         said = _COMPARISON.fullmatch(word)
         if said is None:
             continue
-        name, _, value = said.groups()
+        name, operator, value = said.groups()
         if name not in SORTS:
             return f"'{word}': there is no '{name}', but {', '.join(SORTS)}"
+        if name == "end" and (operator != "=" or value.lower() not in set(End)):
+            return f"'{word}': end= is one of {', '.join(End)}"
         if name != "end" and _number(value) is None:
             return f"'{word}': '{value}' is no number"
     return None

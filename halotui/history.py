@@ -13,7 +13,15 @@ from math import isnan, nan
 from msgspec import Struct
 
 from halotui.fields import CHARTED
-from halotui.model import GPU_SOURCE, MEMORY_SOURCE, Frame, Request, ServerEvent, SourceState
+from halotui.model import (
+    GPU_SOURCE,
+    MEMORY_SOURCE,
+    Frame,
+    Request,
+    ServerEvent,
+    ServerState,
+    SourceState,
+)
 
 LENGTH = 900  # frames kept: a quarter of an hour at 1 Hz
 REQUESTS = 2000  # finished requests kept per server
@@ -21,6 +29,7 @@ SUBJECTS = 64  # GPUs and servers remembered at most
 EVENTS = 100  # of one kind kept per server
 KINDS = 32
 
+_SERVES = (ServerState.IDLE, ServerState.BUSY, ServerState.SLEEPING)
 _KEYS = {
     owner: tuple(field.key for field in CHARTED if field.owner == owner)
     for owner in ("gpu", "memory", "server")
@@ -72,6 +81,7 @@ class History:
         self._rings: dict[str, dict[str, Ring]] = {}
         self._requests: dict[str, deque[Sample]] = {}
         self._events: dict[str, dict[str, deque[Noted]]] = {}
+        self._started: dict[str, float] = {}
         self.times = Ring(length)
 
     def push(self, frame: Frame) -> None:
@@ -93,6 +103,8 @@ class History:
             for field, ring in rings.items():
                 ring.push(getattr(struct, field.partition(".")[2], None))
         for server in frame.servers:
+            if server.uptime_seconds is not None and server.state in _SERVES and server.url in self._rings:
+                self._started[server.url] = frame.time - server.uptime_seconds
             if server.requests and server.url in self._rings:
                 kept = self._requests.setdefault(server.url, deque(maxlen=REQUESTS))
                 kept.extend(
@@ -113,6 +125,10 @@ class History:
     def events(self, url: str) -> Mapping[str, Sequence[Noted]]:
         """What happened to a server, by kind, as it was reported."""
         return self._events.get(url, {})
+
+    def started(self, url: str) -> float | None:
+        """When the last process began that served there; it may have ended since."""
+        return self._started.get(url)
 
     def _note(self, url: str, events: Iterable[ServerEvent], now: float) -> None:
         kinds = self._events.setdefault(url, {})

@@ -166,6 +166,8 @@ def test_words_that_cannot_be_read() -> None:
         ("swim>2", "there is no 'swim'"),
         ("slot=0 ttft>", "no number"),
         (">2", "there is no"),
+        ("end=dome", "done, cancelled, truncated, error"),
+        ("end>done", "end= is one of"),
     ):
         assert said in str(trouble(words))
     assert trouble("ttft>2000000000000000") is not None

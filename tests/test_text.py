@@ -26,6 +26,11 @@ def test_more_where_there_is_more() -> None:
     assert "    models coder loaded · chat sleeping" in said
 
 
+def test_a_pause_is_not_worth_a_word() -> None:
+    assert "still" not in text(builders.frame(servers=[builders.server(still_seconds=9.9)]))
+    assert "still 10 s" in text(builders.frame(servers=[builders.server(still_seconds=10.0)]))
+
+
 def test_no_room_for_the_unknown() -> None:
     plain = text(builders.frame(servers=[builders.server()]))
     assert len(plain.splitlines()) == 4 and "TTFT" not in plain and "models" not in plain

@@ -88,7 +88,8 @@ class ServerLog:
             self._tasks.die(line, "the server ended")
 
     def gap(self) -> None:
-        """Lines are missing here."""
+        """Lines are missing here, and maybe the end of a run and the start of another."""
+        self._untime()
         self._tasks.forget()
         self._facts.gap()
 
@@ -100,13 +101,17 @@ class ServerLog:
         self._events.seen.clear()
         return requests, events
 
-    def _restart(self, line: Line) -> None:
-        """Another process begins to write: what it finds running is lost, and so is the old one's clock."""
-        self._tasks.die(None, "the server ended")
-        if self.timeline.is_new:  # it is the new one's, not theirs
+    def _untime(self) -> None:
+        """What this block told so far was before a run whose start we may have been given."""
+        if self.timeline.misled:
             ended = self._tasks.ended
             ended[:] = [replace(r, started_time=None, ended_time=None) for r in ended]
             self._events.seen[:] = [replace(event, time=None) for event in self._events.seen]
+
+    def _restart(self, line: Line) -> None:
+        """Another process begins to write: what it finds running is lost, and so is the old one's clock."""
+        self._tasks.die(None, "the server ended")
+        self._untime()
         self.timeline.begin(line)
         self._events.forget()
         self._facts.forget()
@@ -186,7 +191,9 @@ class LogParser:
                     time = log.timeline.wall(line)
                 else:
                     latest[line.child] = -1.0  # all before it is of another run
-            level = "warning" if raw.startswith(GAP) else level
+            if raw.startswith(GAP):
+                level = "warning"
+                latest = dict.fromkeys((None, *self.children), -1.0)
             lines.setdefault(line.child, []).append(LogLine(text=text, level=level, time=time))
         return {child: tuple(reversed(of_child)) for child, of_child in lines.items()}
 

@@ -93,7 +93,7 @@ def _offered(model: _Model, status: _Status) -> Offered:
     return Offered(
         id=clean(model.id, LONGEST),
         state=ModelState.FAILED if failed else state,
-        reason=f"failed to load, exit code {status.exit_code or 0}: see the router's log" if failed else None,
+        reason=f"failed, exit code {status.exit_code or 0}: see the router's log" if failed else None,
         context_tokens=known(model.meta.n_ctx) if model.meta is not None else None,
         child=_child(status.args) if state in _RUNNING else None,
     )

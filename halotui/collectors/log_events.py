@@ -106,6 +106,7 @@ def _group(said: bytes | None) -> str:
 
 
 _N = rb"(\d{1,12})"
+_FLAG = rb"(--?[a-zA-Z][\w-]{0,40})"
 _SLOT = re.compile(rb"slot +\S+ +id +(\d{1,6}) \| task (\d{1,15}) \|")
 _TASK = re.compile(rb"task id = (\d{1,15})")
 
@@ -182,7 +183,15 @@ ROWS = (
         "bad-flag",
         CRITICAL,
         b"error: invalid argument: ",
-        rb"^error: invalid argument: ",
+        rb"^error: invalid argument: " + _FLAG + rb"$",
+        "it does not know the flag {}",
+        ends=True,
+    ),
+    _row(
+        "bad-flag",
+        CRITICAL,
+        b"error: invalid argument: ",
+        rb"^error: invalid argument: ",  # a word on its own, or a key behind its flag
         "it does not know one of its flags",
         ends=True,
     ),
@@ -190,16 +199,16 @@ ROWS = (
         "bad-flag",
         CRITICAL,
         b"error while handling argument",
-        rb"^error while handling argument .*has been removed",
-        "one of its flags is gone in this build",
+        rb'^error while handling argument "' + _FLAG + rb'": .*has been removed',
+        "the flag {} is gone in this build",
         ends=True,
     ),
     _row(
         "bad-flag",
         CRITICAL,
         b"error while handling argument",
-        rb"^error while handling argument",
-        "one of its flags has a value that it does not take",
+        rb'^error while handling argument "' + _FLAG + rb'"',
+        "the flag {} has a value that it does not take",
         ends=True,
     ),
     _row(
@@ -376,12 +385,13 @@ ROWS = (
         quotes=False,
     ),
     _row("request-error", WARNING, b", error: ", rb"task id = \d{1,15}, error: ", "a request ended in error"),
+    _row("stopped", INFO, b"cleaning up before", rb"cleaning up before exit", "asked to stop", quotes=False),
     # of a router
     _row(
         "model-failed",
         WARNING,
         b" exited with status ",
-        rb"instance name=\S.* exited with status (-?[1-9]\d{0,5})",
-        "the server of a model ended with status {}",
+        rb"instance name=(\S.*) exited with status (-?[1-9]\d{0,5})",
+        "the server of {} ended with status {}",
     ),
 )

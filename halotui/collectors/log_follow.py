@@ -21,6 +21,8 @@ LONGEST_LINE = 64 * KIB
 MOST_PER_READ = 1 * MIB  # parsed in one go, about 10 ms
 MOST_BEHIND = 256 * MIB
 MOST_WAITING = 8 * MIB
+MOST_SEARCHED = 32 * MIB  # 30 ms, once
+STARTS = (b": initializing ...", b"_params_print_info: ", b"build: ", b"system_info: ")  # of another run
 GAP = b"halotui: log skipped: "  # begins the line that stands for what was not read
 
 
@@ -122,7 +124,8 @@ class LogFollower:
     """Follows one regular file, also by a link such as /proc/PID/fd/2.
 
     The first ``read`` gives the file's head, where a server tells its facts, and its tail, where its last
-    requests are, never more. Later ones give what was added, and skip ahead when more than 256 MiB behind.
+    requests are, never more. Of a log of several runs it is the head of the last one, if that is not too far
+    back. Later ones give what was added, and skip ahead when more than 256 MiB behind.
     A file that was not there at first is new when it comes, and is read whole. A rotated file is read to
     its end before the new one is opened; a truncated one is read from its start. One that was truncated
     and has grown past the old size between two reads cannot be told from one that grew.
@@ -154,6 +157,15 @@ class LogFollower:
             hint = "a pipe can be read as standard input: --log -"
             raise Unavailable(SourceState.FAILED, f"{name}: {error.strerror or error}", hint) from None
 
+    def holds(self, path: str | Path) -> bool:
+        """Whether that is the file that it reads, by another name."""
+        try:
+            return self._file is not None and os.path.samestat(
+                Path(path).stat(), os.fstat(self._file.fileno())
+            )
+        except OSError:
+            return False
+
     async def close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
@@ -177,19 +189,38 @@ class LogFollower:
         return block
 
     def _replaced(self, opened: os.stat_result) -> bool:
-        """Is there another file by that name? With none, the old one may still be written to."""
+        """Is another file written by that name? With none, or an empty one, the old one may still be."""
         try:
             there = self.path.stat()
         except OSError:
             return False
-        return (there.st_dev, there.st_ino) != (opened.st_dev, opened.st_ino)
+        return there.st_size > 0 and not os.path.samestat(there, opened)
 
     async def _head_and_tail(self, file: AsyncFileIO, size: int) -> bytes:
         if size <= self.head_bytes + self.tail_bytes:
             return self._lines.feed(await self._take(file, size))
-        head = self._lines.feed(await self._take(file, self.head_bytes))
-        mark = self._skip_to(size - self.tail_bytes)
+        tail = size - self.tail_bytes
+        start = await self._last_start(file, tail)
+        head = self._skip_to(start) if start else b""
+        head += self._lines.feed(await self._take(file, min(self.head_bytes, tail - self._position)))
+        mark = self._skip_to(tail)
         return head + mark + self._lines.feed(await self._take(file, size - self._position))
+
+    async def _last_start(self, file: AsyncFileIO, end: int) -> int:
+        """Where the last run begins between the file's head and ``end``; 0: none was found."""
+        least = max(self.head_bytes, end - MOST_SEARCHED)
+        while end > least:
+            begin = max(least, end - MIB)
+            await file.seek(begin)
+            piece = await file.read(end - begin)
+            if (at := max(map(piece.rfind, STARTS))) >= 0:
+                # its first lines hold several of them
+                near = min(
+                    found for start in STARTS if (found := piece.find(start, max(0, at - 8 * KIB))) >= 0
+                )
+                return int(begin + piece.rfind(b"\n", 0, near) + 1)
+            end = begin
+        return 0
 
     async def _added(self, file: AsyncFileIO, size: int) -> bytes:
         block = b""

@@ -113,7 +113,7 @@ def _guessed(text: str) -> str:
 
 _DECODER = msgspec.json.Decoder(_Json)
 _QUOTING = re.compile(
-    rb'got exception: (?:(?:\{"error": ?)?\{"code": ?\d{3})?|error parsing grammar: |::= |\brequest: '
+    rb'got exception: (?:(?:\{"error": ?)?\{"code": ?\d{3})?|error parsing grammar: |::= |\brequest: |\{"'
     rb"|^error: invalid argument: (?:-[\w-]{0,60})?"
 )
 _COLOUR = re.compile(rb"\x1b\[[0-9;]{0,16}m")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import PurePath
 from typing import Any
 
 from msgspec import Struct
@@ -82,7 +81,7 @@ def _file(stand: Stand, path: str | None) -> LogPlace | None:
         return None
     process = stand.process
     if process.foreign_files or stand.container is not None:
-        path = str(stand.host.procfs / str(process.pid) / "root" / PurePath(path).relative_to("/"))
+        path = str(stand.host.procfs / str(process.pid) / "root" / path.lstrip("/"))
         if not os.access(os.path.dirname(path), os.X_OK):  # noqa: PTH120
             return None
     return LogPlace(kind="file", name=path, since_time=process.started_time)

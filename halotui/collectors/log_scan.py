@@ -60,6 +60,7 @@ ANCHORS = (
     b"context shift",
     b"gguf_init_from",
     b"Context size has",
+    b"cleaning up before",
     # others
     b"spawning server",
     b"exited with status",

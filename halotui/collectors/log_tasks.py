@@ -260,7 +260,7 @@ def _figures(task: Task, speculative: bool) -> dict[str, Any]:
             "draft_mean_tokens": draft.mean,
         }
         if generation and generation.tokens:
-            told["draft_coverage_ratio"] = round(draft.drafted / generation.tokens, 5)
+            told["draft_coverage_ratio"] = draft.drafted / generation.tokens
     return told
 
 

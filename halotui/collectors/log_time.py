@@ -19,6 +19,7 @@ class Timeline:
         self._spent: float | None = None  # it belonged to a run that is over
         self._used: float | None = None  # lines of earlier blocks were timed with it
         self.newest = -1.0  # the clock of this run
+        self._stamped = False  # the last line was
 
     @property
     def started(self) -> float | None:
@@ -30,13 +31,17 @@ class Timeline:
             self._started = value
 
     def wall(self, line: Line) -> float | None:
-        """Unix seconds, or None where neither clock nor stamp tells."""
-        if self._started is not None and line.clock is not None:
+        """Unix seconds, or None where neither clock nor stamp tells.
+
+        A stamp comes first: a clock stands still while the machine sleeps.
+        """
+        if line.stamp is None and self._started is not None and line.clock is not None:
             return self._started + line.clock
         return line.stamp
 
     def fell_back(self, line: Line) -> bool:
         """Whether the clock began anew with this line."""
+        self._stamped = line.stamp is not None
         if line.clock is None:
             return False
         if line.clock < self.newest - JITTER:
@@ -48,6 +53,11 @@ class Timeline:
     def is_new(self) -> bool:
         """Whether ``started`` was given after the last block: no line of an earlier one was timed with it."""
         return self._started is not None and self._started != self._used
+
+    @property
+    def misled(self) -> bool:
+        """Whether lines of this block had their time from ``started``, if it is of a run after them."""
+        return self.is_new and not self._stamped
 
     def begin(self, line: Line) -> None:
         """A new run begins with this line."""

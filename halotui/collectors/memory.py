@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ import psutil
 
 from halotui.hosts import Host
 from halotui.model import Memory, SourceState, Unavailable
+
+_SWAP = re.compile(rb"^Swap(Total|Free):\s+(\d{1,15}) kB", re.M)
 
 
 def read(host: Host) -> Memory:
@@ -32,23 +35,32 @@ def read(host: Host) -> Memory:
             raise Unavailable(SourceState.DENIED, f"meminfo in {host.procfs} is not ours to read") from error
         except Exception as error:
             raise _garbled(host) from error
-        try:
-            swap = psutil.swap_memory()
-        except Exception:
-            swap = None
+    swap, swap_used = _swap(host)
     memory = Memory(
         total_bytes=now.total,
         used_bytes=now.total - now.available,
         available_bytes=now.available,
         free_bytes=now.free,
         cache_bytes=now.buffers + now.cached,
-        swap_total_bytes=swap.total if swap else None,
-        swap_used_bytes=swap.used if swap else None,
+        swap_total_bytes=swap,
+        swap_used_bytes=swap_used,
     )
     counts = [count for count in msgspec.structs.astuple(memory) if count is not None]
     if not memory.total_bytes or not all(0 <= count < 2**63 for count in counts):
         raise _garbled(host)
     return memory
+
+
+def _swap(host: Host) -> tuple[int | None, int | None]:
+    """Total and used. psutil tells it too, and reads all of /proc/vmstat for what nobody asked."""
+    try:
+        told = dict(_SWAP.findall(host.read(host.procfs / "meminfo")))
+    except OSError:
+        return None, None
+    if len(told) < 2:
+        return None, None
+    total, free = int(told[b"Total"]) << 10, int(told[b"Free"]) << 10
+    return total, total - free
 
 
 @contextmanager

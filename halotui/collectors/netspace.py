@@ -19,8 +19,8 @@ Bound = dict[int, set[Address]]  # TCP port that is listened on -> the addresses
 
 
 class View(Struct, frozen=True):
-    """What one process's namespace looks like; of ours, what its user listens on. ``bridge`` is its address that
-    this box reaches."""
+    """What one process's namespace looks like; of ours, what its user listens on. ``bridge`` is its address
+    that this box reaches."""
 
     bound: Bound = {}
     bridge: str | None = None

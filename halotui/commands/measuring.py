@@ -77,7 +77,7 @@ Ctrl-C ends it with the tables, and exit code 0. On a terminal a line that is ty
 
 Rates are the server's own, to the last digit that its log prints. A server without a log is watched in /slots
 with -f or --for: its figures are then right to a poll. p50, p95 and p99 are of the requests in the table: p95
-from 20 of them on, p99 from 100.
+from 20 of them on, p99 from 100. What a narrow terminal leaves out is in --csv and --json.
 
 KEY: time slot task prompt cached prefill ttft generated decode drafted accepted draft cover length depth end
   wall

@@ -110,14 +110,14 @@ class WholeLog:
             raise UsageError(f"--log: {self.name}: {reason.lower()}") from None
 
     def _replaced(self, number: int) -> bool:
-        """Truncated, or another file by that name."""
+        """Truncated, or another file is written by that name: an empty one, and the old one may still be."""
         assert self._path is not None
         opened = os.fstat(number)
         try:
             there = self._path.stat()
         except OSError:
             return False
-        return (there.st_dev, there.st_ino) != (opened.st_dev, opened.st_ino) or opened.st_size < self._read
+        return (there.st_size > 0 and not os.path.samestat(there, opened)) or opened.st_size < self._read
 
     def _rows(self, block: bytes) -> list[Row]:
         """A last line that was cut off is left out: its numbers may be, too."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -73,15 +75,48 @@ COLUMNS = (
 )
 
 
+# The first to be left out where a terminal is too narrow for all. --csv and --json have them.
+_DISPENSABLE = (
+    "draft_mean_tokens",
+    "context_tokens",
+    "draft_tokens",
+    "draft_accepted_tokens",
+    "wall_seconds",
+    "ended_time",
+    "draft_coverage_ratio",
+    "draft_acceptance_ratio",
+)
+
+
+def room() -> int | None:
+    """Characters of a line, on a terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _fitting(widths: dict[Column, int], room: int | None) -> list[Column]:
+    """Columns that fit beside each other; how long the reason of an end is does not count."""
+    kept = {**widths}
+    for key in _DISPENSABLE:
+        if room is None or sum(width + 2 for width in kept.values()) - 2 <= room:
+            break
+        kept = {column: width for column, width in kept.items() if column.key != key}
+    return list(kept)
+
+
 # --- a table
 
 
-def table(rows: Sequence[Row], *, server: bool) -> str:
-    """What no request knows is left out, where it says nothing."""
+def table(rows: Sequence[Row], *, server: bool, room: int | None = None) -> str:
+    """What no request knows is left out, where it says nothing, and what ``room`` characters do not hold."""
     shown = [column for column in COLUMNS if _told(column, rows) and (server or column.key != "server")]
-    days = len({time.strftime("%F", time.localtime(row.sample.time)) for row in rows}) > 1
-    head = tuple(column.head for column in shown)
-    cells = [tuple(_cell(row, column.key, days) for column in shown) for row in rows]
+    days = {time.strftime("%F", time.localtime(row.sample.time)) for row in rows if row.sample.time}
+    dated = bool(days - {time.strftime("%F")})
+    of_column = {column: [column.head, *(_cell(row, column.key, dated) for row in rows)] for column in shown}
+    widths = {
+        column: column.width if column.key == "end" else max(map(len, cells))
+        for column, cells in of_column.items()
+    }
+    head, *cells = zip(*(of_column[column] for column in _fitting(widths, room)), strict=True)
     end = max(len(row[-1]) for row in (head, *cells))  # the last column is words: they begin in one line
     head, *cells = [(*row[:-1], f"{row[-1]:{end}}") for row in (head, *cells)]
     return render(Table(head, cells, left=0), "table")
@@ -113,9 +148,10 @@ def summary(found: Figures) -> str:
 class Lines:
     """The same columns, with widths that must fit what is not there yet."""
 
-    def __init__(self, *, server: bool, port: bool) -> None:
+    def __init__(self, *, server: bool, port: bool, room: int | None = None) -> None:
         left_out = {"server": not server, "port": not port}
-        self._columns = [column for column in COLUMNS if not left_out.get(column.key)]
+        columns = [column for column in COLUMNS if not left_out.get(column.key)]
+        self._columns = _fitting({column: max(column.width, len(column.head)) for column in columns}, room)
 
     def head(self) -> str:
         return self._line(column.head for column in self._columns)
@@ -133,7 +169,7 @@ class Lines:
 class CsvLines:
     """CSV, a line each, with the keys of the JSON as its head."""
 
-    def __init__(self, *, server: bool, port: bool) -> None:
+    def __init__(self, *, server: bool, port: bool, room: int | None = None) -> None:
         self._keys = ("server",) * server + ("port",) * port + _ALL
 
     def head(self) -> str:
@@ -146,7 +182,7 @@ class CsvLines:
 class JsonLines:
     """An object a line; there is no head."""
 
-    def __init__(self, *, server: bool, port: bool) -> None:
+    def __init__(self, *, server: bool, port: bool, room: int | None = None) -> None:
         pass
 
     def head(self) -> str:

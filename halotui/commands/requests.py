@@ -18,7 +18,7 @@ from halotui import exits, format
 from halotui.commands.feeding import live_feed, until
 from halotui.commands.keeping import seconds
 from halotui.commands.request_log import News, Row, WholeLog, held
-from halotui.commands.request_table import CsvLines, JsonLines, Lines, answer, summary, table
+from halotui.commands.request_table import CsvLines, JsonLines, Lines, answer, room, summary, table
 from halotui.exits import UsageError
 from halotui.figures import SORTS, Figures, chosen, figures, matching, trouble
 from halotui.history import Sample
@@ -93,7 +93,7 @@ def _answer(kept: Kept, said: Said, lines: _Lines | None) -> None:
         form = CsvLines(server=_several(rows), port=any(row.port for row in rows))
         print("\n".join([form.head(), *map(form.row, rows)]), flush=True)
     elif rows:
-        print(f"{table(rows, server=_several(rows))}\n\n{summary(kept.figures())}", flush=True)
+        print(f"{table(rows, server=_several(rows), room=room())}\n\n{summary(kept.figures())}", flush=True)
 
 
 def _several(rows: list[Row]) -> bool:
@@ -160,7 +160,9 @@ class _Lines:
 
     def __init__(self, said: Said, settings: Settings) -> None:
         form = CsvLines if said.get("csv") else JsonLines if said.get("json") else Lines
-        self._form = form(server="log" not in said and len(settings.urls) != 1, port="log" in said)
+        self._form = form(
+            server="log" not in said and len(settings.urls) != 1, port="log" in said, room=room()
+        )
         self._begun = False
 
     def show(self, fresh: list[Row], kept: Kept) -> None:

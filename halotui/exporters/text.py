@@ -10,6 +10,7 @@ from halotui.model import Frame, Gpu, Memory, Server, Slot, SlotPhase
 
 Struct = Gpu | Memory | Server | Slot
 EVENTS = 3  # of a server, the newest
+STILL = 10.0  # seconds without a move: less is a pause
 
 _GPU = [
     "busy_percent",
@@ -65,7 +66,7 @@ def _lines(frame: Frame, earlier: tuple[Frame, ...]) -> Iterator[str]:
         busy = format.DASH if server.slots_busy is None else server.slots_busy
         slots = f"slots {busy} of {server.slots_total or format.DASH} busy{asked}"
         yield f"    {slots} · {_pairs(server, _SPEED)}"
-        if more := [key for key in _MORE if getattr(server, key) is not None]:
+        if more := [key for key in _MORE if _worth(server, key)]:
             yield f"    {_pairs(server, more)}"
         if server.models:
             yield f"    models {' · '.join(f'{model.id} {model.state}' for model in server.models)}"
@@ -91,6 +92,11 @@ def _lines(frame: Frame, earlier: tuple[Frame, ...]) -> Iterator[str]:
             yield f"source   {source.id}: {source.state}, {source.reason}" + (
                 f" ({source.hint})" if source.hint else ""
             )
+
+
+def _worth(server: Server, key: str) -> bool:
+    value = getattr(server, key)
+    return value is not None and (key != "still_seconds" or value >= STILL)
 
 
 def _pairs(struct: Struct, keys: list[str]) -> str:

@@ -33,7 +33,7 @@ _EVENT = re.compile(
 _END = re.compile(
     _any_of([words for *_, words in REASONS] + ["the server said so", "the server ended"]), re.A
 )
-_MODEL_END = re.compile(r"failed to load, exit code -?\d{1,5}: see the router's log|stopping", re.A)
+_MODEL_END = re.compile(r"failed, exit code -?\d{1,5}: see the router's log|stopping", re.A)
 
 _BUILD = re.compile(
     r"b?\d{1,9}(?:-(?:[0-9a-f]{4,40}|[a-z]{1,12}))?(?:-dirty)?"

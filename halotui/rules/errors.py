@@ -19,7 +19,6 @@ from halotui.rules import Rule, Symptom, Undefined, View
 WINDOW = 600.0  # seconds after the last one
 STEP = 1024  # tokens that a context is rounded up to
 
-_UP = (ServerState.IDLE, ServerState.BUSY, ServerState.SLEEPING)
 _TOO_LONG = re.compile(r"\((\d{1,12}) tokens\) exceeds the available context size \((\d{1,12}) tokens\)")
 _FOLDED = re.compile(r" \((\d{1,12}) times\)\Z")
 _Cure = tuple[Patch | None, str]  # what a relaunch would change, and what it costs or needs, in words
@@ -54,11 +53,11 @@ def _check(kind: _Kind, view: View) -> Iterator[Symptom | Undefined]:
 
 
 def _recent(view: View, server: Server, kind: _Kind) -> list[Noted]:
-    """Those of the window, and of the process that runs now."""
-    now, up = view.frame.time, server.uptime_seconds
-    since = now - WINDOW
-    if not kind.outlives and up is not None and server.state in _UP:
-        since = max(since, now - up)
+    """Those of the window, and since the last process began that served."""
+    now, since = view.frame.time, view.frame.time - WINDOW
+    started = view.history.started(server.url)
+    if not kind.outlives and started is not None:
+        since = max(since, started)
     noted = view.history.events(server.url).get(kind.kind, ())
     return [one for one in noted if since <= min(one.time, now)]
 

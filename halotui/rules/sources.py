@@ -29,6 +29,8 @@ _ENGINES = {  # else as it is called
     "lemonade": "Lemonade",
 }
 _SERIES = tuple(field.id for field in CHARTED if field.owner == "server")
+_WORK = ("server.slots_busy", "server.requests_deferred", "server.generation_tokens_per_second")
+_LAG = 5.0  # seconds by which the clocks of log and frames may differ
 
 
 def _server_down(view: View) -> Iterator[Symptom | Undefined]:
@@ -44,16 +46,52 @@ def _server_down(view: View) -> Iterator[Symptom | Undefined]:
                 else "Read the log of what starts it.",
             )
         elif server.state == ServerState.DOWN:
-            seen = _was_up(view, server)
+            severity, title = _how_bad(view, server)
+            stopped = severity is Severity.INFO
             requests = sum(1 for _ in view.history.requests(server.url))
             evidence = server.reason or "connection refused"
             yield Symptom(
                 subject=server.url,
-                severity=Severity.CRITICAL if seen else None,
-                title=f"{_name(server)} went down" if seen else f"No {_name(server)} answers",
+                severity=severity,
+                title=title,
                 evidence=f"{evidence}, after {count(requests)} finished requests" if requests else evidence,
-                fix=f"Read the end of {server.log_path}, then start it again." if server.log_path else None,
+                why="It was asked to, by Ctrl-C or another signal." if stopped else None,
+                fix="Start it again, if that was a mistake."
+                if stopped
+                else f"Read the end of {server.log_path}, then start it again."
+                if server.log_path
+                else None,
             )
+
+
+def _how_bad(view: View, server: Server) -> tuple[Severity, str]:
+    """And in which words: what is lost counts. Once said, it stays said."""
+    found = view.findings.get((_DOWN, server.url))
+    name = _name(server)
+    gone, stopped = f"{name} went down", f"{name} was stopped"
+    if found is not None and found.title in (gone, stopped):
+        return found.severity, found.title
+    seen = _last_seen(view, server)
+    requests = [sample.time for sample in view.history.requests(server.url)]
+    if seen is None and not requests:
+        return Severity.WARNING, f"No {name} answers"
+    last, busy = seen or (max(requests), False)
+    told = view.history.events(server.url).get("stopped", ())
+    if any(one.time >= last - _LAG for one in told):
+        return Severity.INFO, stopped
+    return Severity.CRITICAL if busy else Severity.WARNING, gone
+
+
+def _last_seen(view: View, server: Server) -> tuple[float, bool] | None:
+    """When it last answered, and whether it was at work then; None: never, as far as history reaches."""
+    series = {field: view.history.series(server.url, field) for field in _SERIES}
+    values = {field: ring.last(ring.pushed)[::-1] for field, ring in series.items() if ring is not None}
+    times = view.history.times
+    for ago, time in enumerate(reversed(times.last(times.pushed))):
+        known = {f: ring[ago] for f, ring in values.items() if ago < len(ring) and ring[ago] is not None}
+        if known and time is not None:
+            return time, any(known.get(field) for field in _WORK)
+    return None
 
 
 def _why_failed(server: Server) -> str:
@@ -65,17 +103,6 @@ def _why_failed(server: Server) -> str:
 
 def _name(server: Server) -> str:
     return _ENGINES.get(server.engine, server.engine)
-
-
-def _was_up(view: View, server: Server) -> bool:
-    """It answered before, as far as history reaches; once said, it stays said."""
-    found = view.findings.get((_DOWN, server.url))
-    if found is not None and found.severity == Severity.CRITICAL:
-        return True
-    if next(view.history.requests(server.url), None) is not None:
-        return True
-    rings = (view.history.series(server.url, field) for field in _SERIES)
-    return any(value is not None for ring in rings if ring is not None for value in ring.last(ring.pushed))
 
 
 def _source_stale(view: View) -> Iterator[Symptom | Undefined]:
@@ -119,7 +146,7 @@ RULES = (
     Rule(
         id=_DOWN,
         check=_server_down,
-        hold_seconds=2,
+        hold_seconds=1,
         needs=("server.state", "server.reason", "server.log_path"),
         why="Its port refuses connections: it ended, crashed, or was killed.",
         fix="Start it again. If it was killed, 'journalctl -k' names the reason, such as a lack of memory.",

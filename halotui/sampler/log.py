@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from pathlib import Path
 from typing import TypeVar
 
 from msgspec.structs import replace
 
 from halotui.collectors import log_sources
 from halotui.collectors.llama_log import Batch, LogParser, ServerLog
+from halotui.collectors.log_follow import LogFollower
 from halotui.hosts import Host
 from halotui.model import (
     LogFacts,
@@ -123,8 +125,17 @@ class LogTap(Tap):
         return self._parser.server
 
     def follows(self, place: LogPlace) -> bool:
-        """Whether that is this very log: it goes on when its server is started again."""
-        return replace(place, since_time=self.place.since_time) == self.place
+        """Whether that is this very log: it goes on when its server is started again.
+
+        A file that was renamed is followed by its new name from now on.
+        """
+        if replace(place, since_time=self.place.since_time) == self.place:
+            return True
+        follower = self._follower
+        if place.kind != "file" or not isinstance(follower, LogFollower) or not follower.holds(place.name):
+            return False
+        follower.path, self.place, self.name = Path(place.name), place, log_sources.name(place)
+        return True
 
     async def read(self) -> bool:
         """Read what is new; True when there was anything."""

@@ -1,7 +1,7 @@
 """Tokens counted once, whoever tells of them first, and divided by the time between two looks.
 
 A task's tokens are seen growing in ``/slots``; what it did after the last look is told by the log when it
-ends. Both call ``up_to``: whatever is above the mark counts, so nothing counts twice and order is free.
+ends. Both count what is above the task's mark, so nothing counts twice and order is free.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._marks: OrderedDict[Key, int] = OrderedDict()
+        self._ended: OrderedDict[Key, int] = OrderedDict()  # the marks of tasks that are over
         self._fresh = 0.0  # counted since the last rate
         self._since: float | None = None
         self._last: float | None = None
@@ -25,10 +26,7 @@ class Ledger:
 
     def mark(self, key: Key, tokens: int) -> None:
         """Tokens that were there before we looked: known, not counted."""
-        self._marks[key] = max(tokens, self._marks.get(key, 0))
-        self._marks.move_to_end(key)
-        while len(self._marks) > TASKS:
-            self._marks.popitem(last=False)
+        _keep(self._marks, key, max(tokens, self._marks.get(key, 0)))
 
     def up_to(self, key: Key, tokens: int) -> int:
         """Count a task's tokens up to ``tokens``; returns how many of them are new."""
@@ -39,6 +37,15 @@ class Ledger:
         self.add(new)
         return new
 
+    def end(self, key: Key, tokens: int) -> None:
+        """The same for a task that is over. A second one of that name is of another process: the mark of the
+        first is not its own.
+        """
+        if key in self._ended:
+            self._marks[key] = max(0, self._marks.get(key, 0) - self._ended[key])
+        self.up_to(key, tokens)
+        _keep(self._ended, key, self._marks.get(key, 0))
+
     def add(self, tokens: float) -> None:
         self._fresh += tokens
         self.total += tokens
@@ -47,10 +54,10 @@ class Ledger:
         """Tokens per second since the rate before; None the first time.
 
         ``hold``: the count moves in steps (a prompt's batches), so until the next step the rate of the
-        last one stands, and the next is taken over the whole time since.
+        last one stands, and the next is taken over the whole time since. Before the first it is unknown.
         """
         if hold and not self._fresh and self._since is not None:
-            return self._last
+            return self._last or None
         self._last = self._take(now)
         return self._last
 
@@ -58,6 +65,13 @@ class Ledger:
         since, self._since = self._since, now
         fresh, self._fresh = self._fresh, 0.0
         return fresh / (now - since) if since is not None and now > since else None
+
+
+def _keep(marks: OrderedDict[Key, int], key: Key, tokens: int) -> None:
+    marks[key] = tokens
+    marks.move_to_end(key)
+    while len(marks) > TASKS:
+        marks.popitem(last=False)
 
 
 class CounterCheck:

@@ -21,6 +21,8 @@ PATIENCE = 5.0  # seconds that a log is given to tell of a task that has gone
 TASKS = 512  # finished ones remembered, so that none is told twice
 LAST = 8  # requests that the time to the first token is taken over
 WIDEST = 2.5  # seconds between two looks: a start or an end in a longer gap is not known
+MOST = 2 / 3  # of an answer that must have been watched for its speed to be known
+CLOSE = 1 / 3  # ± of a time that is told without it, as a share of it
 
 
 @dataclass(slots=True)
@@ -38,16 +40,17 @@ class Watched:
     waiting_at: float | None = None  # the last look that saw no token
     answered_at: float | None = None  # the first that saw one
     first_tokens: int = 0  # ... and how many
-    first_batch: tuple[float, int] | None = None  # when a prompt batch was first seen done, tokens
-    last_batch: tuple[float, int] | None = None
+    first_batch: tuple[float, float, int] | None = None  # a prompt batch seen done: ±, when, tokens
+    last_batch: tuple[float, float, int] | None = None
 
     def look(self, slot: SlotReading, at: float) -> None:
+        since = self.seen if at > self.began else self.began if self.free_at is None else self.free_at
         self.seen = at
         tokens = slot.decoded or 0
         if slot.prompt_processed is not None and (tokens or slot.prompt_processed):
             self.processed, self.cached = slot.prompt_processed, slot.prompt_cached
-            if self.last_batch is None or slot.prompt_processed > self.last_batch[1]:
-                self.last_batch = (at, slot.prompt_processed)
+            if self.last_batch is None or slot.prompt_processed > self.last_batch[2]:
+                self.last_batch = ((at - since) / 2, (at + since) / 2, slot.prompt_processed)
                 self.first_batch = self.first_batch or self.last_batch
         if not tokens:
             self.waiting_at = at
@@ -55,19 +58,26 @@ class Watched:
             self.answered_at, self.first_tokens = at, tokens
         self.decoded = max(self.decoded, tokens)
 
-    @property
-    def decode_rate(self) -> float | None:
-        """Tokens per second between the first and the last look at the answer."""
-        if self.answered_at is None or self.seen <= self.answered_at or self.decoded <= self.first_tokens:
+    def decode_rate(self, at: float, generated: int | None) -> float | None:
+        """Tokens per second between the first and the last look at an answer that was over at ``at``. Those
+        must have seen most of it: how fast the rest was is not known.
+        """
+        if self.answered_at is None:
             return None
-        return (self.decoded - self.first_tokens) / (self.seen - self.answered_at)
+        tokens, seconds = self.decoded - self.first_tokens, self.seen - self.answered_at
+        earliest = self.waiting_at if self.waiting_at is not None else self.free_at
+        whole = at - (earliest if earliest is not None else self.answered_at)
+        most = tokens >= MOST * (generated or self.decoded) and seconds >= MOST * whole
+        return tokens / seconds if seconds > 0 and tokens and most else None
 
     @property
     def prompt_rate(self) -> float | None:
+        """Between the first batch that was seen done and the last, if the looks were close enough."""
         if self.first_batch is None or self.last_batch is None:
             return None
-        seconds = self.last_batch[0] - self.first_batch[0]
-        return (self.last_batch[1] - self.first_batch[1]) / seconds if seconds > 0 else None
+        (error, first, before), (off, last, tokens) = self.first_batch, self.last_batch
+        seconds = last - first
+        return (tokens - before) / seconds if seconds > 0 and error + off <= CLOSE * seconds else None
 
     @property
     def start(self) -> tuple[float, float] | None:
@@ -235,10 +245,12 @@ def _between(before: Metrics, now: Metrics, speculative: bool) -> tuple[Request,
 def _seen(watched: Watched, slot: SlotReading, at: float) -> Request:
     """What watching can know; times are still monotonic."""
     ttft, error = watched.ttft or (None, None)
-    start = watched.start[0] if watched.start is not None else None
-    end = _middle(watched.seen, at)[0] if at - watched.seen <= WIDEST else None
+    start, early = watched.start or (None, 0.0)
+    end, late = _middle(watched.seen, at) if at - watched.seen <= WIDEST else (None, 0.0)
+    wall = end - start if start is not None and end is not None else None
     same = slot.task == watched.task and not slot.processing
     answered = watched.answered_at is not None
+    generated = _generated(watched, slot) if same else None
     return Request(
         source="slots",
         slot=watched.slot,
@@ -248,12 +260,12 @@ def _seen(watched: Watched, slot: SlotReading, at: float) -> Request:
         prompt_tokens_per_second=watched.prompt_rate,
         ttft_seconds=ttft,
         ttft_error_seconds=error,
-        generation_tokens=_generated(watched, slot) if same else None,
-        generation_tokens_per_second=watched.decode_rate,
+        generation_tokens=generated,
+        generation_tokens_per_second=watched.decode_rate(at, generated),
         context_tokens=slot.tokens or None if same else None,
         started_time=start,
         ended_time=end,
-        wall_seconds=end - start if start is not None and end is not None else None,
+        wall_seconds=wall if wall and early + late <= CLOSE * wall else None,
     )
 
 

@@ -15,6 +15,7 @@ from halotui.model import (
     ServerProcess,
     ServerState,
     Slot,
+    SlotPhase,
     Source,
     SourceState,
 )
@@ -23,7 +24,7 @@ from halotui.sampler.facts import FactBook
 from halotui.sampler.log import ChildTap, LogTap
 from halotui.sampler.polling import Poller
 from halotui.sampler.requests import CounterBook, RequestBook
-from halotui.sampler.slots import SlotWatch, age, slot_of
+from halotui.sampler.slots import SlotWatch, age, phase_of, slot_of
 from halotui.sampler.speculation import DraftFigures, Gained, SpecBook
 from halotui.sampler.throughput import Throughput, exact
 
@@ -90,17 +91,19 @@ class ServerTracker:
         """Everything known about the server at this moment; call it once a frame."""
         now, wall = self._clock.monotonic(), self._clock.wall()
         poller, tap = self._poller, self.tap
-        if poller.epoch != self._life.epoch:
-            self._life = _Life(poller)
+        log = tap.requests() if tap is not None else ()
+        ended: tuple[Request, ...] = ()
+        if poller.epoch != self._life.epoch or self._counts_anew():
+            ended = self._die(log, now, wall)
+            log = ()
         life = self._life
         waiting = now - poller.asked_at if poller.asked_at is not None else 0.0
         late = waiting > WAITS and poller.state is not ServerState.DOWN
         state, reason, up = self._state(waiting if late else None)
         readings = poller.slots or ()
         speculative = self._speculative()
-        log = tap.requests() if tap is not None else ()
         looked = self._look(log)
-        finished = self._finished(log, now, wall, speculative)
+        finished = (*ended, *self._finished(log, now, wall, speculative))
         if up and poller.slots is not None and (looked or state is ServerState.IDLE):
             life.rates, life.rated_at = life.throughput.rates(now), now
         rates = life.rates if up and now - life.rated_at <= HOLD else (None, None)
@@ -215,7 +218,8 @@ class ServerTracker:
         poller = self._poller
         state, reason = poller.state, poller.reason
         if waiting is not None:
-            what = "no answer for" if poller.counts_drafts else "in a prompt batch for"
+            batch = poller.props is not None and not poller.counts_drafts  # the first questions need no turn
+            what = "in a prompt batch for" if batch else "no answer for"
             state, reason = ServerState.WAITING, f"{what} {duration(waiting)}"
         if state not in (ServerState.IDLE, ServerState.BUSY):
             return state, reason, False
@@ -232,6 +236,25 @@ class ServerTracker:
 
     # --- what it does
 
+    def _counts_anew(self) -> bool:
+        """Another process answers, started so fast that no question failed: its counters tell."""
+        before, metrics = self._life.decode_calls, self._poller.metrics
+        now = metrics.decode_calls_total if metrics is not None else None
+        if before is None or now is None or now >= before:
+            return False
+        self._poller.meta = None  # it may serve another model
+        self._poller.hurry()
+        return True
+
+    def _die(self, log: tuple[Request, ...], now: float, wall: float) -> tuple[Request, ...]:
+        """What the log told till now is the old process's, whose tasks are numbered like the next one's."""
+        ended = self._life.requests.finished(log, now, wall, has_log=False, speculative=None)
+        self._gained.count(ended, self.process)
+        looks, metric_looks = self._life.looks, self._life.metric_looks
+        self._life = _Life(self._poller)
+        self._life.looks, self._life.metric_looks = looks, metric_looks  # what came since is of the next one
+        return ended
+
     def _look(self, log: tuple[Request, ...]) -> bool:
         """Tell the books what slots, log and counters say; True when the slots were looked at."""
         poller, life, tap = self._poller, self._life, self.tap
@@ -243,7 +266,10 @@ class ServerTracker:
             life.throughput.look(slots, at, by_counters)
             life.watch.look(slots, at, tap.progress if tap is not None else _untold)
             life.requests.look(slots, at)
-        life.throughput.finished(log, past=tap is not None and tap.catching_up)
+        if (
+            tap is not None and not tap.catching_up
+        ):  # else it ended before we looked, maybe in another process
+            life.throughput.finished(log)
         whole = poller.asked_at is None  # counters and slots of the same round, not of two
         if by_counters and whole and poller.metrics is not None and slots is not None:
             life.throughput.audit(poller.metrics, slots)
@@ -287,6 +313,7 @@ class ServerTracker:
         life, tap = self._life, self.tap
         fresh = live and now - (self._poller.slots_at or 0.0) <= HOLD
         for reading in self._poller.slots or ():
+            prompting = phase_of(reading) is SlotPhase.PROMPT
             yield slot_of(
                 reading,
                 now,
@@ -294,7 +321,7 @@ class ServerTracker:
                 life.throughput,
                 live=fresh,
                 held=held,
-                progress=tap.progress((reading.id, reading.task)) if tap is not None else None,
+                progress=tap.progress((reading.id, reading.task)) if tap is not None and prompting else None,
                 last=life.drafts.last_of(reading.id),
             )
 

@@ -113,4 +113,6 @@ def slot_of(
 
 def age(now: float, then: float | None) -> float | None:
     """Seconds since, never below 0."""
-    return max(0.0, now - then) if then is not None else None
+    if then is None:
+        return None
+    return now - then if now > then else 0.0

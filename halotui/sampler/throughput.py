@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from halotui.model import Metrics, Request, SlotReading
 from halotui.sampler.rates import EXACT, CounterCheck, Key, Ledger
+
+STEPS = 4  # batches of a prompt that its speed is taken over
 
 
 class Throughput:
@@ -23,9 +26,7 @@ class Throughput:
         self._before: tuple[float, dict[int, SlotReading]] | None = None
         self._speeds: dict[int, tuple[float | None, float | None]] = {}
         self._began: dict[Key, float] = {}  # when a running task was first seen
-        self._steps: dict[
-            Key, tuple[float, float | None]
-        ] = {}  # when a slot's last batch was seen, its speed
+        self._steps: dict[Key, deque[tuple[float, int]]] = {}  # when batches of a slot were seen, its tokens
 
     def look(self, slots: tuple[SlotReading, ...], at: float, by_counters: bool) -> None:
         """Take one answer of ``/slots``, read at ``at`` seconds. The first one tells of the past."""
@@ -41,11 +42,13 @@ class Throughput:
         }
         self._steps = {key: step for key, step in self._steps.items() if key in self._began}
         for slot in slots:
+            old = before.get(slot.id)
+            if slot == old and not slot.processing:
+                continue
             key = (slot.id, slot.task)
             for ledger, tokens in ((self._generation, slot.decoded), (self._prompt, slot.prompt_processed)):
                 if tokens is not None:
                     (ledger.up_to if count else ledger.mark)(key, tokens)
-            old = before.get(slot.id)
             if (
                 slot.processing
                 and old is not None
@@ -54,15 +57,14 @@ class Throughput:
                 and elapsed > 0
             ):
                 generated = _grown(old.decoded, slot.decoded)
-                prefilled = _grown(old.prompt_processed, slot.prompt_processed)
                 self._speeds[slot.id] = (
                     generated / elapsed if generated is not None else None,
-                    self._step(key, prefilled, at),
+                    self._step(key, old, slot, at),
                 )
         self._before = (at, {slot.id: slot for slot in slots})
 
-    def finished(self, requests: Iterable[Request], past: bool) -> None:
-        """Take what the log says has ended; ``past``: before we looked, so known and not counted."""
+    def finished(self, requests: Iterable[Request]) -> None:
+        """Take what the log says has ended since we look."""
         for request in requests:
             key = (request.slot, request.task)
             for ledger, tokens in (
@@ -70,7 +72,7 @@ class Throughput:
                 (self._prompt, request.prompt_tokens),
             ):
                 if tokens is not None:
-                    (ledger.mark if past else ledger.up_to)(key, tokens)
+                    ledger.end(key, tokens)
 
     def audit(self, metrics: Metrics, slots: tuple[SlotReading, ...]) -> None:
         """Count by the counters: they, and what runs now, are all there ever was."""
@@ -96,13 +98,19 @@ class Throughput:
         """When the running task was first seen."""
         return self._began.get(key)
 
-    def _step(self, key: Key, tokens: int | None, at: float) -> float | None:
-        """Prefill speed of a slot: its last batch over the time that took, until the next batch is done."""
-        since, speed = self._steps.get(key, (self._began[key], None))
-        if tokens and at > since:
-            speed = tokens / (at - since)
-            self._steps[key] = (at, speed)
-        return speed
+    def _step(self, key: Key, old: SlotReading, now: SlotReading, at: float) -> float | None:
+        """Prefill speed of a slot: its last batches over the time they took, until the next one is done.
+
+        A batch is seen late by up to a look, so one alone would say little.
+        """
+        done = now.prompt_processed
+        if done is None:
+            return None
+        steps = self._steps.setdefault(key, deque([(self._began[key], old.prompt_processed or 0)], STEPS + 1))
+        if done > steps[-1][1] and at > steps[-1][0]:
+            steps.append((at, done))
+        (since, before), (until, tokens) = steps[0], steps[-1]
+        return (tokens - before) / (until - since) if until > since else None
 
 
 def exact(metrics: Metrics | None) -> bool:

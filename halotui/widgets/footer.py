@@ -19,6 +19,9 @@ _SHOWN = (
     ("swap", "swap"),
     ("undo", "undo"),
     ("stop", "stop"),
+    ("cockpit", "cockpit"),
+    ("requests", "requests"),
+    ("server", "server"),
     ("play", "play"),
     ("back", "-10 s"),
     ("forward", "+10 s"),
@@ -30,8 +33,6 @@ _SHOWN = (
     ("peak", "peak"),
     ("mark", "mark"),
     ("freeze", "freeze"),
-    ("requests", "requests"),
-    ("server", "server"),
     ("theme", "theme"),
     ("sources", "sources"),
     ("history", "history"),
@@ -39,6 +40,7 @@ _SHOWN = (
     ("write", "write"),
     ("next-server", "next server"),
 )
+_UNFILTERED = ("sources", "server")  # views without a list
 
 
 def rows(
@@ -49,15 +51,17 @@ def rows(
     keys: Mapping[str, str] | None = None,
     note: str = "",
     loud: bool = False,
+    here: str = "",
 ) -> list[Row]:
-    """One row. ``keys``: those that are there, by id; ``note``: a click on it does what ``r`` does."""
+    """One row. ``keys``: those that are there, by id; ``note``: a click on it does what ``r`` does;
+    ``here``: the view on screen."""
     right = [Run(f" {note} ", "headtrouble" if loud else "headlife", Ref(KEY, "relaunch"))] if note else []
     runs: list[Run] = []
     there = keys or {}
     room = width - sum(width_of(run.text) for run in right)
     for id_, word in _SHOWN:
         key = there.get(id_, "").partition(" ")[0].replace("ctrl+", "^")
-        if not key:
+        if not key or id_ == here or (id_ == "filter" and here in _UNFILTERED):
             continue
         room -= len(key) + len(word) + 3
         if room < 0:

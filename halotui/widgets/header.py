@@ -37,15 +37,20 @@ def rows(view: View, width: int, height: int) -> list[Row]:
         if server.state == ServerState.BUSY
         else "headdim"
     )
-    model = server.model.rpartition("/")[2] if server.model else format.DASH
+    before = view.names.get(server.url, "")  # it may be down
+    model = (server.model or before).rpartition("/")[2] or format.DASH
     if not server.model and (server.models or server.engine != LLAMA):
-        model = name_of(server)
+        model = name_of(server, before)
     build = server.build or format.DASH
     up = format.duration(server.uptime_seconds) if server.uptime_seconds is not None else format.DASH
     computes = server.engine == LLAMA and not server.models
     wide = width >= 100
     facts = (
-        ("model", fit(model, min(width_of(model), max(20, width // 3) if wide else 20)), "headvalue"),
+        (
+            "model",
+            fit(model, min(width_of(model), max(20, width // 3) if wide else 20)),
+            "headvalue" if server.model else "headdim",
+        ),
         *([] if server.engine in (LLAMA, model) else [("engine", server.engine, "headdim")]),
         *([("backend", server.backend or format.DASH, "headdim")] if server.backend or computes else []),
         ("build", build if wide else build.partition("-")[0], "headdim"),

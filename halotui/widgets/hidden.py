@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from halotui.model import Finding, Server, Severity
+from halotui.model import Finding, Server, ServerState, Severity
 
 ID = "facts-hidden"
 TELLING = 4  # the log level from which buffers, KV types and layers are told
 
 
 def finding(server: Server) -> Finding | None:
-    """None where nothing is hidden. The patch is there while a higher log level could help."""
-    if server.facts_hidden is None:
+    """None where nothing is hidden or nothing runs. The patch is there while a higher log level could help."""
+    if server.facts_hidden is None or server.state in (ServerState.DOWN, ServerState.FAILED):
         return None
     level = server.facts.verbosity if server.facts is not None else None
     own = server.engine == "llama.cpp" and server.behind is None  # a child is started as its router wants

@@ -45,10 +45,14 @@ _COLUMNS = (
 def rows(view: View, width: int, height: int) -> list[Row]:
     """A rule, the headings, a row a model, unloaded ones last; the last row says how many are not shown."""
     server = view.server
-    models = server.models if server is not None else ()
-    loaded = sum(model.state is ModelState.LOADED for model in models)
-    note = [Run(f"{loaded} of {len(models)} loaded", "dim")] if models else []
-    return [rule("models", width, note), *table(view, server, width, height - 1)][:height]
+    return [head(server, width), *table(view, server, width, height - 1)][:height]
+
+
+def head(server: Server | None, width: int) -> Row:
+    """The rule, with how many are in which state."""
+    states = [model.state for model in server.models] if server is not None else []
+    told = " · ".join(f"{states.count(state)} {state}" for state in _ORDER if state in states)
+    return rule("models", width, [Run(told, "dim")] if told else [])
 
 
 def table(view: View, server: Server | None, width: int, height: int) -> list[Row]:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from halotui import format, kv
 from halotui.model import Buffer, Server, ServerFacts
 from halotui.widgets import hidden
-from halotui.widgets.rows import FINDING, Ref, Run, fit, right
+from halotui.widgets.rows import FINDING, Ref, Run, fit, right, width_of
 from halotui.widgets.sheet import LABEL, Line, Section, fact, facts, listed, words, wrapped
 from halotui.widgets.view import View
 
 _KINDS = (("model", ("model",)), ("KV", ("kv", "recurrent")), ("compute", ("compute", "output")))
-_NAME, _CELL = 17, 10  # cells
+_NAME, _CELL = 17, 10  # cells of a name at least, and of an amount
 
 
 def memory(view: View, server: Server, width: int) -> Section:
@@ -22,15 +22,17 @@ def memory(view: View, server: Server, width: int) -> Section:
     if known.buffers:
         names = [kind for kind, _ in _KINDS]
         head = "".join(right(name, _CELL) for name in (*names, "total"))
-        lines.append(Line((Run(f" {fit('device', _NAME)}{head}", "dim"),)))
+        longest = max(width_of(buffer.device) for buffer in known.buffers) + 1
+        name = max(_NAME, min(longest, width - 1 - _CELL * (len(names) + 1)))
+        lines.append(Line((Run(f" {fit('device', name)}{head}", "dim"),)))
         for draft in (False, True):
             mine = [buffer for buffer in known.buffers if buffer.draft is draft]
             lines += [
-                _of(device, [buffer for buffer in mine if buffer.device == device], draft)
+                _of(device, [buffer for buffer in mine if buffer.device == device], name, draft)
                 for device in dict.fromkeys(buffer.device for buffer in mine)
             ]
         if len(known.buffers) > 1:
-            lines.append(_of("in all", known.buffers, False, "value"))
+            lines.append(_of("in all", known.buffers, name, style="value"))
     elif server.facts_hidden:
         lines += _hidden(view, server, width)
     for device in known.devices:
@@ -116,9 +118,9 @@ def _shares(view: View, server: Server) -> list[Line]:
     return [Line(runs)]
 
 
-def _of(name: str, buffers: Sequence[Buffer], draft: bool, style: str = "text") -> Line:
+def _of(device: str, buffers: Sequence[Buffer], width: int, draft: bool = False, style: str = "text") -> Line:
     sums = [sum(b.bytes for b in buffers if b.kind in kinds) for _, kinds in _KINDS]
     cells = [right(format.size(amount) if amount else format.DASH, _CELL) for amount in sums]
     total = right(format.size(sum(b.bytes for b in buffers)), _CELL)
-    label = fit(f"{name}, draft" if draft else name, _NAME)
+    label = fit(f"{device}, draft" if draft else device, width)
     return Line((Run(f" {label}", "dim"), Run("".join(cells), "text"), Run(total, "value")))

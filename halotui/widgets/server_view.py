@@ -11,7 +11,7 @@ from halotui.widgets import models
 from halotui.widgets.rows import Ref, Row, Run, fill, rule
 from halotui.widgets.server_memory import cache, memory
 from halotui.widgets.server_speculation import speculation
-from halotui.widgets.sheet import Line, Section, fact, facts, lead, words
+from halotui.widgets.sheet import LABEL, Line, Section, fact, facts, lead, words, wrapped
 from halotui.widgets.sheet import rows as sheet_rows
 from halotui.widgets.view import View
 
@@ -27,11 +27,9 @@ def page(view: View, width: int) -> list[Row]:
         return [rule("server", width), fill((Run(" no server is looked at", "dim"),), width)]
     top: list[Row] = []
     if server.models:
-        loaded = sum(model.state == "loaded" for model in server.models)
-        note = [Run(f"{loaded} of {len(server.models)} loaded", "dim")]
-        top = [rule("models", width, note), *models.table(view, server, width, _MODELS)]
+        top = [models.head(server, width), *models.table(view, server, width, _MODELS)]
     size = (width - _GAP) // 2 if width >= WIDE else width
-    left = [_identity(view, server), _flags(view, server), _requests(view, server)]
+    left = [_identity(view, server, size), _flags(view, server), _requests(view, server)]
     right = [memory(view, server, size), cache(view, server, size), speculation(view, server, size)]
     if width < WIDE:
         first, *others = left
@@ -48,13 +46,13 @@ def _beside(left: Sequence[Row], right: Sequence[Row], width: int, size: int) ->
     ]
 
 
-def _identity(view: View, server: Server) -> Section:
+def _identity(view: View, server: Server, width: int) -> Section:
     """What it is, and where."""
     known = server.facts or ServerFacts()
     served = not server.models or server.model  # a router has no model of its own
     lines = [fact(view, server, server, key) for key in (*(("model",) if served else ()), "state")]
     if server.reason:
-        lines.append(words("", server.reason, "dim"))
+        lines += [words("", text, "dim") for text in wrapped(server.reason, width - LABEL - 1)]
     if known.parameters is not None:
         ref = Ref("facts.parameters", server.url)
         many = known.parameters >= 1e9

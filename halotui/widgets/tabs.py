@@ -37,9 +37,10 @@ def rows(view: View, width: int, height: int) -> list[Row]:
     return [fill(_joined(runs), width)]
 
 
-def name_of(server: Server) -> str:
-    """What people call it: the model, without directory and file type; else what it is."""
-    name = (server.model or "").rpartition("/")[2].removesuffix(".gguf")
+def name_of(server: Server, before: str = "") -> str:
+    """What people call it: the model, or what that was ``before``, without directory and file type; else what
+    it is."""
+    name = (server.model or before).rpartition("/")[2].removesuffix(".gguf")
     if not name and "?model=" in server.url:
         name = clean(unquote(server.url.partition("?model=")[2]))
     if not name and server.engine == LLAMA:
@@ -60,17 +61,25 @@ def _cells(view: View, detail: Detail) -> list[list[Run]]:
     worst = _worst(view)
     urls = {server.url for server in view.servers}
     return [
-        _tab(at, server, detail, server is view.server, worst.get(server.url), server.behind in urls)
+        _tab(
+            at,
+            server,
+            name_of(server, view.names.get(server.url, "")),
+            detail,
+            server is view.server,
+            worst.get(server.url),
+            server.behind in urls,
+        )
         for at, server in enumerate(view.servers)
     ]
 
 
 def _tab(
-    at: int, server: Server, detail: Detail, current: bool, trouble: str | None, child: bool
+    at: int, server: Server, name: str, detail: Detail, current: bool, trouble: str | None, child: bool
 ) -> list[Run]:
     head = "head" if current else ""
     ref = Ref(TAB, server.url)
-    name = (CHILD if child else "") + name_of(server)
+    name = CHILD + name if child else name
     speed = server.generation_tokens_per_second
     rate = format.DASH if speed is None else f"{format.rate(speed)} t/s"
     busy = server.state is ServerState.BUSY

@@ -20,6 +20,7 @@ from halotui.model import (
     ServedModel,
     Server,
     ServerFacts,
+    ServerState,
     Severity,
     Source,
     SourceState,
@@ -33,6 +34,7 @@ Struct = Gpu | Memory | Server
 Owned = Struct | ServerFacts | ServedModel | Request
 OWNERS = {"ServerFacts": "facts", "ServedModel": "model"}  # where a struct is not called as in ``fields``
 LOG_LINES = 2000  # kept for the log pane
+_AWAY = (ServerState.DOWN, ServerState.FAILED, ServerState.WAITING)
 MARK_STYLES = {Severity.CRITICAL: "trouble", Severity.WARNING: "warning", Severity.INFO: "text"}
 
 
@@ -58,6 +60,7 @@ class View:
     acting: bool = False  # whether servers may be changed
     marks: dict[tuple[str, str], str] = field(default_factory=dict)  # field, subject -> style of its finding
     logs: dict[str, deque[LogLine]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)  # of what a server that is away had, by its url
     charts: dict[tuple[str, str, int, int], Chart] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
 
@@ -72,6 +75,10 @@ class View:
             ]
             for finding in reversed(frame.findings)
             for field in finding.fields
+        }
+        self.names = {
+            server.url: self.names.get(server.url, "") if server.state in _AWAY else server.model or ""
+            for server in frame.servers
         }
         for server in frame.servers:
             if server.log:

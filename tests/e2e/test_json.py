@@ -180,13 +180,21 @@ def test_draft_figures_agree_with_the_replies(start_server: Callable[..., Any], 
 # --- every token is counted once
 
 
+def answered_at(frame: dict[str, Any], url: str) -> float:
+    """When the server last said anything."""
+    ages = (s.get("age_seconds", 0.0) for s in frame["sources"] if s["id"] == f"server {url}")
+    return float(frame["time"] - next(ages))
+
+
 def integral(stream: Stream, url: str, key: str, start: float = 0.0) -> float:
     """Tokens: each rate times the seconds since the rate before. A rate that stands until the next look is
-    the same number again, to its last digit."""
-    total, before, last = 0.0, None, None
+    the same number again, to its last digit; a 0 of a busy server is, when nothing was answered since."""
+    total, before, last, looked = 0.0, None, None, 0.0
     for frame in stream.frames:
-        rate = server_of(frame, url).get(key)
-        if rate and rate == last:
+        rate, answered = server_of(frame, url).get(key), answered_at(frame, url)
+        stands = answered - looked < 0.1 and server_of(frame, url)["state"] == "busy"
+        looked = answered
+        if rate is not None and rate == last and (rate or stands):
             continue
         if rate is not None and before is not None and frame["time"] > start:
             total += rate * (frame["time"] - before)
@@ -391,7 +399,9 @@ def test_killed_and_started_again(start_server: Callable[..., Any], models: Path
             for stream in watchers:
                 up = stream.wait_for(
                     lambda f: (
-                        server_of(f, url)["state"] == "idle" and server_of(f, url).get("pid") == second.pid
+                        server_of(f, url)["state"] == "idle"
+                        and server_of(f, url).get("pid") == second.pid
+                        and "generation_tokens_per_second" in server_of(f, url)  # what was there is marked
                     ),
                     12,
                     len(stream.frames),

@@ -104,7 +104,7 @@ def test_a_real_prompt_batch_of_an_old_build(
         Crowd(server) as crowd,
     ):
         stream.wait_for(lambda f: server_of(f, server.url)["state"] == "idle")
-        crowd.ask(1, "x" * 2000)
+        crowd.ask(1, "x" * 5000)
         late = stream.wait_for(lambda f: server_of(f, server.url)["state"] == "waiting", 20)
         assert "in a prompt batch for" in server_of(late, server.url)["reason"]
         assert server.get_json("/health") == {"status": "ok"}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from log_reading import events
+from log_reading import block, events
 
 from halotui.collectors.llama_log import LogParser
 from halotui.collectors.log_events import ROWS
 from halotui.collectors.log_line import cut
-from halotui.model import Severity
+from halotui.model import LogFacts, Severity
 
 TOO_LONG = (
     "0.00.002.000 E srv    send_error: task id = 157, error: request (419 tokens) exceeds the available"
@@ -27,16 +27,16 @@ LINES = [
         "port-in-use",
         "it could not take port 8093: something else has it",
     ),
-    ("error: invalid argument: --no-such-flag", "bad-flag", "it does not know one of its flags"),
+    ("error: invalid argument: --no-such-flag", "bad-flag", "it does not know the flag --no-such-flag"),
     (
         'error while handling argument "--draft-max": the argument has been removed. use --spec-draft-n-max',
         "bad-flag",
-        "one of its flags is gone in this build",
+        "the flag --draft-max is gone in this build",
     ),
     (
         'error while handling argument "-ctk": Unsupported cache type: q9',
         "bad-flag",
-        "one of its flags has a value that it does not take",
+        "the flag -ctk has a value that it does not take",
     ),
     (
         "0.00.051.049 E srv    load_model: failed to initialize speculative decoding context: "
@@ -160,6 +160,13 @@ LINES = [
         "a request was refused with code 400",
     ),
     (
+        "0.00.002.000 E srv         start: couldn't bind HTTP server socket",
+        "port-in-use",
+        "it could not take its port: something else has it",
+    ),
+    ("error: invalid argument: sk-secret", "bad-flag", "it does not know one of its flags"),
+    ("error: invalid argument: --api-key=sk-secret", "bad-flag", "it does not know the flag --api-key"),
+    (
         "0.00.001.000 E slot   operator(): id  0 | task 5 | got exception: my secret prompt",
         "request-error",
         "a request ended in an exception",
@@ -172,8 +179,9 @@ LINES = [
     (
         "0.09.001.000 I srv    operator(): instance name=broken exited with status 1",
         "model-failed",
-        "the server of a model ended with status 1",
+        "the server of broken ended with status 1",
     ),
+    ("0.09.009.000 I srv    operator(): operator(): cleaning up before exit...", "stopped", "asked to stop"),
 ]
 
 
@@ -184,6 +192,39 @@ def test_each_row_by_a_real_line(line: str, kind: str, text: str) -> None:
     assert event.severity in Severity
     assert event.detail is None or event.detail in line
     assert "secret" not in f"{event}"
+
+
+# All that a client can have a server say of it in one line: in its own JSON, in a grammar, in a path.
+QUOTES = (
+    '0.00.001.000 W srv    operator(): got exception: {{"error":{{"code":400,"message":"read: \'{}\'"}}}}',
+    'srv    operator(): got exception: {{"code":500,"message":"messages = {}","type":"server_error"}}',
+    "parse: error parsing grammar: expecting preceding item to */+/?/{{ at {}",
+    "root ::= {}",
+    "srv  log_server_r: request: GET /{} 127.0.0.1 404",
+    'srv  log_server_r: request:  {{"prompt": "{}"}}',
+    'srv  log_server_r: response: {{"content": "{}"}}',
+)
+
+
+@pytest.mark.parametrize("quote", QUOTES, ids=range(len(QUOTES)))
+def test_what_a_client_wrote_is_not_taken_for_the_servers_words(quote: str) -> None:
+    parser = LogParser()
+    slot = "slot  print_timing: id  0 | task 7 | "
+    timing = "prompt eval time = 1.00 ms / 10 tokens ( 1.00 ms per token, 10000.00 tokens per second)"
+    words = [
+        *(line.partition(" E ")[2] or line for line, kind, _ in LINES if kind != "request-error"),
+        f"{slot}{timing}",
+        f"{slot}stop processing: n_tokens = 20, truncated = 0",
+        "build: 9999 (abcdef0) with evil for evil",
+        "load_tensors: Vulkan0 model buffer size = 99999.00 MiB",
+        "loading draft model 'my secret'",
+        "srv          load: spawning server instance with name=x on port 80",
+    ]
+    lines = ["slot launch_slot_: id  0 | task 1 | processing task, is_child = 0"]
+    batch = parser.feed(block([*lines, *(quote.format(word) for word in words)]), keep=0)
+    assert {event.kind for event in batch.events} <= {"request-error"}
+    assert not batch.requests and not parser.children and parser.server.running == {0: 1}
+    assert parser.server.facts == LogFacts() and "secret" not in f"{batch}"
 
 
 def test_every_row_has_a_line() -> None:

@@ -104,6 +104,17 @@ async def test_a_rotated_log_is_read_to_its_end(log: LogFollower, path: Path) ->
     assert await log.read() == b"three\n"
 
 
+async def test_a_log_whose_server_was_told_nothing_of_the_rotation(log: LogFollower, path: Path) -> None:
+    path.write_bytes(b"one\n")
+    await log.read()
+    renamed = path.rename(path.with_suffix(".1"))
+    path.touch()
+    assert log.holds(renamed) and not log.holds(path)
+    assert await log.read() == b""
+    add(renamed, b"two\n")
+    assert await log.read() == b"two\n"
+
+
 async def test_a_log_rotated_into_a_long_one_is_read_from_its_start(log: LogFollower, path: Path) -> None:
     path.write_bytes(b"one\n")
     await log.read()

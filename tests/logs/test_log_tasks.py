@@ -260,6 +260,8 @@ def test_a_server_that_ends_leaves_its_requests_in_error() -> None:
     start = "0.00.000.487 I srv  llama_server: initializing ..."
     (request,) = feed(LogParser(), LAUNCH, start)
     assert (request.end, request.reason, request.ended_time) == (End.ERROR, "the server ended", None)
+    (done,) = feed(LogParser(), LAUNCH, SLOT.format(7) + "prompt " + EVAL, SLOT.format(7) + EVAL, start)
+    assert (done.end, done.reason) == (End.DONE, None)  # its figures come when it has ended
     (aborted,) = feed(LogParser(), LAUNCH, "/src/ggml/src/ggml.c:99: GGML_ASSERT(x > 0) failed")
     assert aborted.end == End.ERROR
 

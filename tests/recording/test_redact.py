@@ -287,7 +287,7 @@ def test_models_keep_a_name_and_no_more() -> None:
         id="unsloth/Qwen3-30B-A3B:Q4_K_M",
         state=ModelState.FAILED,
         address="http://127.0.0.1:5801",
-        reason="failed to load, exit code 1: see the router's log",
+        reason="failed, exit code 1: see the router's log",
     )
     odd = ServedModel(
         id=PROSE,

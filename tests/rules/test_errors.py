@@ -49,7 +49,7 @@ def test_every_kind_fires_once_stays_and_clears(rule: Any) -> None:
 
 
 def test_the_kinds_of_the_log_have_a_rule_or_a_reason_not_to() -> None:
-    other_rules = {"draft-failed"}  # spec-unused
+    other_rules = {"draft-failed", "stopped"}  # spec-unused, server-down
     no_finding = {"kv-tight", "template"}  # an event is enough
     assert {row.kind for row in ROWS} - other_rules - no_finding <= {rule.id for rule in RULES}
 
@@ -82,7 +82,7 @@ def test_a_restart_ends_what_was_of_the_old_process_but_for_crashes() -> None:
     found = [one.id for one in watch.see(1100, servers=[server(uptime_seconds=10)])]
     assert found == ["abort"]
     found = [one.id for one in watch.see(1100, servers=[server(state=ServerState.DOWN)])]
-    assert "abort" in found
+    assert "abort" in found and "kv-full" not in found
 
 
 def test_a_failed_load_stays_while_the_server_is_down() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from builders import URL, Watch, request, server, source
-from halotui.model import Finding, ServerState, Severity, SourceState
+from halotui.model import Finding, ServerEvent, ServerState, Severity, SourceState
 from halotui.rules.engine import State
 
 DOWN = server(state=ServerState.DOWN, reason="connection refused")
@@ -24,17 +24,36 @@ def test_never_up_is_a_warning() -> None:
     assert found.evidence == "connection refused"
 
 
-@pytest.mark.parametrize("before", [server(slots_busy=0), server(requests=(request(),))])
-def test_gone_down_is_critical(before: Any) -> None:
+@pytest.mark.parametrize(
+    ("before", "severity"),
+    [
+        (server(slots_busy=2), Severity.CRITICAL),  # somebody lost an answer
+        (server(slots_busy=0), Severity.WARNING),
+        (server(requests=(request(),)), Severity.WARNING),
+    ],
+)
+def test_gone_down_at_work_is_critical(before: Any, severity: Severity) -> None:
     watch = Watch(hold=False)
     judge(watch, 0, servers=[before])
     found = judge(watch, 1, servers=[DOWN])
+    assert found is not None and (found.severity, found.title) == (severity, "llama-server went down")
+
+
+def test_who_was_asked_to_stop_is_no_alarm() -> None:
+    stopped = ServerEvent(kind="stopped", severity=Severity.INFO, text="asked to stop", time=1.2)
+    watch = Watch(hold=False)
+    judge(watch, 0, servers=[server(slots_busy=1)])
+    judge(watch, 1, servers=[server(slots_busy=1)])
+    found = judge(watch, 2, servers=[server(state=ServerState.DOWN, events=(stopped,))])
+    assert found is not None and (found.severity, found.title) == (Severity.INFO, "llama-server was stopped")
+    assert judge(watch, 20, servers=[server(slots_busy=1)]) is None
+    found = judge(watch, 21, servers=[DOWN])  # the one after it was not
     assert found is not None and found.severity == Severity.CRITICAL
 
 
 def test_it_stays_critical_when_history_forgets() -> None:
     watch = Watch(hold=False)
-    judge(watch, 0, servers=[server(slots_busy=0)])
+    judge(watch, 0, servers=[server(slots_busy=1)])
     for time in range(1, 1000):
         found = judge(watch, time, servers=[DOWN])
     assert found is not None and found.severity == Severity.CRITICAL
@@ -59,7 +78,7 @@ def test_a_foreign_answer_has_its_own_words() -> None:
 
 def test_down_holds_clears_and_rearms() -> None:
     watch = Watch()
-    steps = ((0, DOWN, 0), (1, DOWN, 0), (2, DOWN, 1), (3, server(), 0), (4, DOWN, 0), (6, DOWN, 1))
+    steps = ((0, DOWN, 0), (0.5, DOWN, 0), (1, DOWN, 1), (2, server(), 0), (3, DOWN, 0), (4, DOWN, 1))
     for time, one, fires in steps:
         assert bool(judge(watch, time, servers=[one])) == bool(fires), time
 
@@ -124,6 +143,6 @@ def test_each_engine_by_its_name(engine: str, name: str) -> None:
 
 
 def test_a_model_of_a_router_that_failed() -> None:
-    reason = "failed to load, exit code 1: see the router's log"
+    reason = "failed, exit code 1: see the router's log"
     found = judge(servers=[server(state=ServerState.FAILED, behind="http://127.0.0.1:8080", reason=reason)])
     assert found is not None and found.evidence == reason and "port" not in found.fix

@@ -35,12 +35,14 @@ def logged(task: int = 7, **more: Any) -> Request:
 
 
 def test_a_newer_build_leaves_its_tokens_behind() -> None:
-    """Real figures: 73 prompt tokens, 96 generated, 168 left in the slot."""
+    """As real ones do: 73 prompt tokens, 256 generated, 328 left in the slot."""
     box = Box()
     assert box.look(0, slot(None, busy=False)) == ()
-    assert box.look(1, slot(7, 20, prompt_processed=53, prompt_cached=20, tokens=92)) == ()
-    assert box.look(2, slot(7, 60, prompt_processed=53, prompt_cached=20, tokens=132)) == ()
-    (request,) = box.look(3, slot(7, busy=False, tokens=168, prompt_processed=0, prompt_cached=0))
+    for at in range(1, 7):
+        decoded = 40 * at - 20
+        reading = slot(7, decoded, prompt_processed=53, prompt_cached=20, tokens=72 + decoded)
+        assert box.look(at, reading) == ()
+    (request,) = box.look(7, slot(7, busy=False, tokens=328, prompt_processed=0, prompt_cached=0))
     assert request == Request(
         source="slots",
         slot=0,
@@ -49,14 +51,26 @@ def test_a_newer_build_leaves_its_tokens_behind() -> None:
         cached_tokens=20,
         ttft_seconds=0.5,
         ttft_error_seconds=0.5,
-        generation_tokens=96,
+        generation_tokens=256,
         generation_tokens_per_second=40,
-        context_tokens=168,
+        context_tokens=328,
         started_time=1000.5,
-        ended_time=1002.5,
-        wall_seconds=2.0,
+        ended_time=1006.5,
+        wall_seconds=6.0,
     )
-    assert box.look(4, slot(7, busy=False, tokens=168)) == ()  # once
+    assert box.look(8, slot(7, busy=False, tokens=328)) == ()  # once
+
+
+def test_a_speed_that_was_seen_for_a_moment_is_not_told() -> None:
+    """60 of 96 tokens, and between 1 and 3 of its seconds: others may have been at work in the rest."""
+    box = Box()
+    box.look(0, slot(None, busy=False))
+    box.look(1, slot(7, 20, prompt_processed=53, prompt_cached=20, tokens=92))
+    box.look(2, slot(7, 60, prompt_processed=53, prompt_cached=20, tokens=132))
+    (request,) = box.look(3, slot(7, busy=False, tokens=168, prompt_processed=0, prompt_cached=0))
+    assert request.generation_tokens == 96 and request.generation_tokens_per_second is None
+    assert request.started_time == 1000.5 and request.ended_time == 1002.5  # each ± half a look
+    assert request.wall_seconds is None  # 2 ± 1
 
 
 def test_an_older_build_keeps_its_count() -> None:
@@ -90,11 +104,11 @@ def test_a_prompt_that_was_given_up() -> None:
     box = Box()
     box.look(0, slot(None, busy=False))
     box.look(1, slot(7, 0, prompt_processed=0, prompt_cached=0))
-    box.look(2, slot(7, 0, prompt_processed=2048, prompt_cached=0))
-    box.look(4, slot(7, 0, prompt_processed=4096, prompt_cached=0))
-    (request,) = box.look(5, slot(7, 0, busy=False, tokens=4096, prompt_processed=0, prompt_cached=0))
+    for at in range(2, 9):
+        box.look(at, slot(7, 0, prompt_processed=at // 2 * 2048, prompt_cached=0))
+    (request,) = box.look(9, slot(7, 0, busy=False, tokens=8192, prompt_processed=0, prompt_cached=0))
     assert request.prompt_tokens is None and request.generation_tokens is None
-    assert request.prompt_tokens_per_second == pytest.approx(1024)
+    assert request.prompt_tokens_per_second == pytest.approx(1024)  # in 6 ± 1 s
     assert request.ttft_seconds is None and request.end is None
 
 

@@ -231,3 +231,14 @@ async def test_what_llama_swap_unloads_sleeps_and_is_found_again(monkeypatch: py
         seen = (await box.tick())[1]
         assert (seen.state, seen.pid, seen.address) == (ServerState.IDLE, 6, later.url)
         await box.sampler.close()
+
+
+async def test_what_never_answered_is_in_no_prompt_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeServer() as fake:
+        fake.holds["/health"] = 1.0
+        box = Box(monkeypatch, urls=(fake.url,))
+        box.alive.add(fake.url)
+        await box.tick()
+        [server] = await box.tick(7.0)
+        assert (server.state, server.reason) == (ServerState.WAITING, "no answer for 7 s")
+        await box.sampler.close()

@@ -125,6 +125,47 @@ async def test_a_rotated_log_is_read_on_at_once(tmp_path: Path) -> None:
     await tap.close()
 
 
+async def test_a_renamed_log_is_the_same_log(tmp_path: Path) -> None:
+    log, renamed = tmp_path / "server.log", tmp_path / "server.log.1"
+    log.write_text(request(1))
+    tap = tap_of(log)
+    await tap.read()
+    log.rename(renamed)
+    log.touch()
+    assert not tap.follows(LogPlace(kind="file", name=str(tmp_path / "other")))
+    assert tap.follows(LogPlace(kind="file", name=str(renamed), since_time=5.0))
+    assert (tap.name, tap.place.name) == (str(renamed), str(renamed))
+    log.write_text(request(8))  # another server's now
+    with renamed.open("a") as more:
+        more.write(request(2))
+    await tap.read()
+    assert [one.task for one in tap.requests()] == [1, 2]
+    await tap.close()
+
+
+async def test_a_long_log_of_two_runs_has_the_times_of_the_last(tmp_path: Path) -> None:
+    """The start of the last is in the part that was left out, and its clock is past that of the first."""
+    log, filler = tmp_path / "server.log", "0.00.500.000 I srv  x: y\n" * 40_000
+    log.write_text(request(1) + filler + request(9).replace("0.00.", "9.00."))
+    tap = tap_of(log, started=1000.0)
+    await tap.read()
+    assert [(one.task, one.ended_time) for one in tap.requests()] == [(1, None), (9, 1540.4)]
+    await tap.close()
+
+
+async def test_a_long_log_of_two_runs_has_the_facts_of_the_last(tmp_path: Path) -> None:
+    start = (
+        "0.00.000.487 I srv  llama_server: initializing ...\n{} (abcdef0) with GNU 12.2.0 for Linux x86_64\n"
+    )
+    filler = "0.01.500.000 I srv  x: y\n" * 40_000
+    log = tmp_path / "server.log"
+    log.write_text(start.format("build: 1111") + request(1) + filler + start.format("build: 2222") + filler)
+    tap = tap_of(log)
+    await tap.read()
+    assert tap.facts.build == "b2222-abcdef0"
+    await tap.close()
+
+
 async def test_a_flood_leaves_the_newest_lines(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
     log.write_text("".join(f"line {i}\n" for i in range(3000)))

@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from halotui.collectors.llama_http import HttpKind, HttpProblem
-from halotui.model import Metrics, ModelMeta, Props, Server, ServerProcess, ServerState, SlotReading
+from halotui.collectors.llama_log import ServerLog
+from halotui.model import (
+    LogFacts,
+    Metrics,
+    ModelMeta,
+    Props,
+    Request,
+    Server,
+    ServerProcess,
+    ServerState,
+    SlotReading,
+)
 from halotui.sampler.clock import Clock
 from halotui.sampler.polling import Poller
 from halotui.sampler.rates import CounterCheck, Ledger
@@ -367,6 +378,107 @@ async def test_a_shared_pool_and_its_use() -> None:
     assert [s.kv_ratio for s in seen.slots] == [pytest.approx(1000 / 4096), pytest.approx(3096 / 4096)]
 
 
+class FakeTap:
+    """A log that has told ``told`` by the next fold."""
+
+    def __init__(self) -> None:
+        self.told: tuple[Request, ...] = ()
+        self.server = ServerLog()
+        self.facts = LogFacts(model_loaded=True)
+        self.name, self.alive, self.at_work, self.catching_up, self.moved_at = "log", True, False, False, None
+
+    async def read(self) -> bool:
+        return bool(self.told)
+
+    def requests(self) -> tuple[Request, ...]:
+        told, self.told = self.told, ()
+        return told
+
+    def lines(self) -> tuple[()]:
+        return ()
+
+    def progress(self, key: object) -> None:
+        return None
+
+    events = lines
+
+
+def logged(task: int, tokens: int) -> Request:
+    return Request(source="log", slot=0, task=task, generation_tokens=tokens, prompt_tokens=5)
+
+
+async def test_what_the_dead_one_said_last_is_not_the_next_ones() -> None:
+    """Its last request is read in the tick that finds it gone; the next one's tasks begin at 0 as well."""
+    watch = Watch()
+    tap = watch.tracker.tap = FakeTap()  # type: ignore[assignment]
+    await watch.tick()
+    answers = dict(watch.http.answers)
+    tap.told = (logged(0, 900),)
+    watch.http.refuses()
+    assert [r.generation_tokens for r in (await watch.tick()).requests] == [900]
+    watch.http.answers = answers
+    watch.tokens = 0.0
+    await watch.tick(0.5)
+    told = []
+    for task, tokens in ((0, 300), (2, 200)):
+        tap.told = (logged(task, tokens),)
+        told += (await watch.tick(2)).requests
+    assert [r.generation_tokens for r in told] == [300, 200]
+    assert watch.tokens == pytest.approx(500)
+
+
+async def test_what_ended_before_we_looked_marks_no_task_of_now() -> None:
+    """A log that was appended to begins with another run, whose task 0 had 900 tokens."""
+    watch = Watch()
+    tap = watch.tracker.tap = FakeTap()  # type: ignore[assignment]
+    tap.told, tap.catching_up = (logged(0, 900),), True
+    await watch.tick()
+    tap.catching_up = False
+    await watch.tick()
+    watch.http.works(slot(0, 100))
+    assert (await watch.tick(5)).generation_tokens_per_second == pytest.approx(20)
+    tap.told = (logged(0, 300),)
+    await watch.tick(2)
+    assert watch.tokens == pytest.approx(300)
+
+
+async def test_counters_that_fell_are_of_another_process() -> None:
+    """Far away nobody sees its process, and it was started again between two looks."""
+    watch = Watch(may_sleep=True)
+    metrics = Metrics(generation_tokens_total=900, prompt_tokens_total=5, draft_tokens_total=0)
+    watch.http.works(slot(0, 900, tokens=904, prompt_processed=5, prompt_cached=0))
+    watch.http.answers["metrics"] = replace(metrics, decode_calls_total=900, requests_processing=1)
+    watch.http.answers["meta"] = ModelMeta(parameters=1)
+    await watch.tick()
+    watch.http.works(slot(0, 0, busy=False, tokens=904))
+    watch.http.answers["metrics"] = replace(metrics, decode_calls_total=902)
+    (request,) = (await watch.tick()).requests
+    assert request.task == 0
+    watch.http.works(slot(0, 10, tokens=14, prompt_processed=5, prompt_cached=0))
+    few = Metrics(generation_tokens_total=0, prompt_tokens_total=5, draft_tokens_total=0)
+    watch.http.answers["metrics"] = replace(few, decode_calls_total=10, requests_processing=1)
+    watch.http.answers["meta"] = ModelMeta(parameters=2)
+    await watch.tick(6)
+    watch.http.works(slot(0, 0, busy=False, tokens=64))
+    watch.http.answers["metrics"] = replace(few, generation_tokens_total=60, decode_calls_total=60)
+    seen = await watch.tick()
+    assert [r.generation_tokens for r in seen.requests if r.source == "slots"] == [60]  # its task 0 as well
+    assert seen.facts is not None and seen.facts.parameters == 2
+
+
+async def test_a_prompts_speed_is_that_of_its_last_batches() -> None:
+    """A batch of 256 each 1.5 s, seen at looks of a second: one alone would be told as 128 or 256."""
+    watch = Watch()
+    watch.http.works(slot(1, 0, prompt_processed=0))
+    await watch.tick()
+    speeds = []
+    for second in range(1, 21):
+        watch.http.works(slot(1, 0, prompt_processed=int(second / 1.5) * 256))
+        speeds.append((await watch.tick(1.03)).slots[0].prompt_tokens_per_second)
+    assert speeds[0] is None
+    assert speeds[8:] == pytest.approx([256 / 1.545] * 12, rel=0.2)
+
+
 # --- the ledger
 
 TASKS = st.tuples(st.integers(0, 2), st.integers(0, 4))
@@ -399,6 +511,28 @@ def test_marked_tokens_are_not_counted() -> None:
     ledger.mark((0, 1), 100)
     assert ledger.up_to((0, 1), 90) == 0 and ledger.up_to((0, 1), 130) == 30
     assert ledger.rate(1.0) is None and ledger.rate(1.0) is None  # no time, no rate
+
+
+def test_a_task_that_ends_twice_is_of_two_processes() -> None:
+    ledger = Ledger()
+    ledger.up_to((0, 0), 100)
+    ledger.end((0, 0), 900)
+    assert ledger.total == 900
+    ledger.up_to((0, 0), 50)  # told to be old news
+    ledger.end((0, 0), 300)
+    assert ledger.total == 1200
+    ledger.up_to((0, 0), 350)
+    ledger.end((0, 0), 400)
+    assert ledger.total == 1600
+
+
+def test_before_the_first_batch_of_a_prompt_its_speed_is_unknown() -> None:
+    ledger = Ledger()
+    assert ledger.rate(0.0) is None and ledger.rate(1.0) == 0
+    assert ledger.rate(2.0, hold=True) is None
+    ledger.up_to((0, 0), 60)
+    assert ledger.rate(3.0, hold=True) == 30  # in the two seconds since
+    assert ledger.rate(4.0, hold=True) == 30
 
 
 def test_marks_do_not_grow_without_bound() -> None:

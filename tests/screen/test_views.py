@@ -15,6 +15,7 @@ from fake_player import FakePlayer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pilots import Fingers
+from msgspec.structs import replace
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -29,6 +30,7 @@ from halotui.screens.explain import Explain
 from halotui.screens.launcher import Launcher
 from halotui.screens.prompt import Prompt
 from halotui.widgets import findings, models, requests_figures, requests_view, server_view, tabs
+from halotui.widgets import hidden as hidden_facts
 from halotui.widgets.canvas import Hit
 from halotui.widgets.request_list import FRESH_SECONDS, RequestList
 from halotui.widgets.requests_view import COLUMNS, columns, first_token
@@ -186,6 +188,23 @@ def test_names_of_tabs() -> None:
     ]
     assert tabs.name_of(server("http://h:1?model=a%1b%5B31m%2Fb")) == "a/b"  # as harmless as the rest
     assert tabs.name_of(server("http://h:1", model="/srv/x.gguf")) == "x"
+
+
+def test_who_goes_down_keeps_its_name() -> None:
+    one, two = boxes.several(2)
+    view = view_of(one, replace(two, model="/srv/coder.gguf"))
+    gone = server(two.url, ServerState.DOWN)
+    for _ in range(2):
+        view.take(moment([one, gone]))
+        assert any(run.text == "coder" for run in tabs.rows(view, 120, 1)[0])
+    view.take(moment([one, server(two.url)]))  # it answers, and has no model now
+    view.take(moment([one, gone]))
+    assert all(run.text != "coder" for run in tabs.rows(view, 120, 1)[0])
+
+
+def test_what_is_down_is_not_offered_a_relaunch_for_its_facts() -> None:
+    assert hidden_facts.finding(hidden()) is not None
+    assert hidden_facts.finding(hidden(state=ServerState.DOWN)) is None
 
 
 @given(width=st.integers(60, 260), count=st.integers(2, 30), at=st.integers(0, 29))

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from household import Household
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from binaries import free_port
@@ -575,6 +575,10 @@ HOSTILE = st.one_of(st.text(), st.from_regex(r"(\[|https?://|unix:)?[\d.:a-f%/@?
         unique_by=lambda process: process.pid,
     ),
     st.lists(st.one_of(HOSTILE, st.just("http://127.0.0.1:8080")), max_size=2),
+)
+@example(
+    [Process(pid=2, name="llama-server", argv=(), environ={}, stderr="//", foreign_files=True)],
+    [],
 )
 def test_no_box_is_too_strange(processes: list[Process], urls: list[str]) -> None:
     host = Told(*processes)

@@ -208,6 +208,15 @@ def test_broken_tables_give_nothing(tmp_path: Path, junk: bytes) -> None:
     assert LocalHost(procfs=tmp_path / "absent").processes(("",), (80,)) == []
 
 
+def test_the_start_of_a_process_is_known_to_a_hundredth(host: LocalHost) -> None:
+    began = time.time()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        ended = time.time()
+        (found,) = (one for one in host.processes(("python",), ()) if one.pid == child.pid)
+        child.kill()
+    assert found.started_time is not None and began - 0.05 <= found.started_time <= ended + 0.05
+
+
 async def test_stream_gives_the_lines_of_a_child(host: LocalHost) -> None:
     script = "echo one; echo two >&2; printf 'three\\nlast'"
     assert [line async for line in host.stream(["sh", "-c", script])] == [b"one\n", b"three\n", b"last"]

@@ -226,6 +226,7 @@ def test_a_namespace_that_nothing_leads_into(
         assert server.log and server.log.name == f"{host.procfs}/{pid}/root{inner}/server.log"
         assert b"listening on" in Path(server.log.name).read_bytes()
         assert server.unreachable and "127.0.0.1 inside the network namespace of pid" in server.unreachable
+        assert server.own_network
         assert server.url == f"http://pid-{pid}:{port}"
 
         monkeypatch.setenv("PATH", str(tmp_path))  # no engine
@@ -259,7 +260,7 @@ def test_stderr_of_another_mount_namespace(house: Household, tmp_path: Path) -> 
     [server] = find(host, ())
     assert server.log and server.log.name == f"{host.procfs}/{one.pid}/root{inner}/err.log"
     assert Path(server.log.name).exists() and server.log_path == f"{inner}/err.log"
-    assert server.url == f"http://127.0.0.1:{one.ports[0]}"  # our network
+    assert server.url == f"http://127.0.0.1:{one.ports[0]}" and not server.own_network
 
 
 def test_a_look_into_a_namespace_is_kept(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
