@@ -25,7 +25,8 @@ _Cure = tuple[Patch | None, str]  # what a relaunch would change, and what it co
 
 
 class _Kind(Struct, frozen=True, kw_only=True):
-    """One kind of event. ``outlives`` a restart: a crash is news after it as well."""
+    """One kind of event. ``outlives`` a restart: a crash is news after it as well. ``lasts`` as long as the
+    server's reason has these words."""
 
     kind: str
     title: str
@@ -33,6 +34,7 @@ class _Kind(Struct, frozen=True, kw_only=True):
     fix: str
     severity: Severity = Severity.WARNING
     outlives: bool = False
+    lasts: str = ""
     cure: Callable[[View, Server, Sequence[Noted]], _Cure | None] | None = None
     marks: tuple[str, ...] = ()
 
@@ -40,13 +42,14 @@ class _Kind(Struct, frozen=True, kw_only=True):
 def _check(kind: _Kind, view: View) -> Iterator[Symptom | Undefined]:
     for server in view.frame.servers:
         noted = _recent(view, server, kind)
-        if noted:
+        lasts = bool(kind.lasts) and kind.lasts in (server.reason or "")
+        if noted or lasts:
             cure = kind.cure(view, server, noted) if kind.cure is not None else None
             patch, words = cure if cure is not None else (None, "")
             yield Symptom(
                 subject=server.url,
                 title=kind.title,
-                evidence=_evidence(view, noted),
+                evidence=server.reason or "" if lasts else _evidence(view, noted),
                 fix=f"{kind.fix} {words}".strip() + (_read(server) if server.log_path else ""),
                 patch=patch,
             )
@@ -232,6 +235,7 @@ _KINDS = (
     ),
     _Kind(
         kind="port-shared",
+        lasts="servers share this port",
         title="Two servers share one port",
         why="Builds up to about b7347 bind a port that is taken (SO_REUSEPORT): the two answer in turn, each "
         "with a model and slots of its own.",
@@ -303,7 +307,7 @@ RULES = tuple(
         severity=kind.severity,
         why=kind.why,
         fix=kind.fix,
-        needs=("server.events", "server.uptime_seconds", "server.state"),
+        needs=("server.events", "server.uptime_seconds", "server.state", "server.reason"),
         marks=kind.marks,
     )
     for kind in _KINDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -86,12 +86,16 @@ def _last_seen(view: View, server: Server) -> tuple[float, bool] | None:
     """When it last answered, and whether it was at work then; None: never, as far as history reaches."""
     series = {field: view.history.series(server.url, field) for field in _SERIES}
     values = {field: ring.last(ring.pushed)[::-1] for field, ring in series.items() if ring is not None}
-    times = view.history.times
-    for ago, time in enumerate(reversed(times.last(times.pushed))):
-        known = {f: ring[ago] for f, ring in values.items() if ago < len(ring) and ring[ago] is not None}
-        if known and time is not None:
-            return time, any(known.get(field) for field in _WORK)
-    return None
+    ago = min((found for ring in values.values() if (found := _first(ring)) is not None), default=None)
+    times = view.history.times.last(view.history.times.pushed)[::-1]
+    if ago is None or ago >= len(times):
+        return None
+    return times[ago] or 0.0, any(ago < len(values[field]) and values[field][ago] for field in _WORK)
+
+
+def _first(values: Sequence[float | None]) -> int | None:
+    """Where the first one that is known stands."""
+    return next((at for at, value in enumerate(values) if value is not None), None)
 
 
 def _why_failed(server: Server) -> str:

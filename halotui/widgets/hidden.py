@@ -9,7 +9,7 @@ TELLING = 4  # the log level from which buffers, KV types and layers are told
 
 
 def finding(server: Server) -> Finding | None:
-    """None where nothing is hidden or nothing runs. The patch is there while a higher log level could help."""
+    """None where nothing is hidden, or nothing runs. The patch is there while a higher log level can help."""
     if server.facts_hidden is None or server.state in (ServerState.DOWN, ServerState.FAILED):
         return None
     level = server.facts.verbosity if server.facts is not None else None

@@ -16,6 +16,7 @@ _STYLES = {
     ModelState.FAILED: "trouble",
 }
 _STATE, _NAME, _REASON = 13, 24, 24  # cells of the state; at least those of the name, and of why it failed
+_ROOMY = 72  # columns from which every state is counted
 _ORDER = (
     ModelState.FAILED,
     ModelState.LOADING,
@@ -52,6 +53,8 @@ def head(server: Server | None, width: int) -> Row:
     """The rule, with how many are in which state."""
     states = [model.state for model in server.models] if server is not None else []
     told = " · ".join(f"{states.count(state)} {state}" for state in _ORDER if state in states)
+    if states and width < _ROOMY:
+        told = f"{states.count(ModelState.LOADED)} of {len(states)} loaded"
     return rule("models", width, [Run(told, "dim")] if told else [])
 
 

@@ -85,6 +85,13 @@ def test_a_restart_ends_what_was_of_the_old_process_but_for_crashes() -> None:
     assert "abort" in found and "kv-full" not in found
 
 
+def test_a_port_that_stays_shared_stays_said() -> None:
+    watch, shared = Watch(), "2 servers share this port, pids 1, 2: a request reaches one of them"
+    see(watch, 1000, event("port-shared", text=shared), reason=shared)
+    assert see(watch, 5000, reason=shared).evidence == shared
+    assert see(watch, 5001) is None
+
+
 def test_a_failed_load_stays_while_the_server_is_down() -> None:
     watch = Watch()
     see(watch, 1000, event("load-failed", text="the model could not be loaded: no memory for 625000 MB"))

@@ -14,8 +14,8 @@ from fake_desk import FakeDesk
 from fake_player import FakePlayer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pilots import Fingers
 from msgspec.structs import replace
+from pilots import Fingers
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -147,6 +147,15 @@ async def test_the_tab_follows_its_server_when_others_come_and_go() -> None:
         assert hand.app.view.server is None
         await hand.show(moment(three, NOW + 5))
         assert hand.looked_at == f"{BASE}:8081"
+
+
+async def test_the_way_back_is_at_the_foot() -> None:
+    async with opened(moment([coder()]), size=(80, 24), desk=FakeDesk()) as hand:
+        assert "cockpit" not in hand.rows[-1]
+        for key in "56":
+            await hand.press(key)
+            assert "1 cockpit" in hand.rows[-1]
+        assert "filter" not in hand.rows[-1]
 
 
 async def test_who_turns_while_a_server_is_away_stays_there() -> None:
