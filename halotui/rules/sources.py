@@ -68,13 +68,13 @@ def _how_bad(view: View, server: Server) -> tuple[Severity, str]:
     """And in which words: what is lost counts. Once said, it stays said."""
     found = view.findings.get((_DOWN, server.url))
     name = _name(server)
-    gone, stopped = f"{name} went down", f"{name} was stopped"
-    if found is not None and found.title in (gone, stopped):
+    gone, stopped, never = f"{name} went down", f"{name} was stopped", f"No {name} answers"
+    if found is not None and found.title in (gone, stopped, never):
         return found.severity, found.title
     seen = _last_seen(view, server)
     requests = [sample.time for sample in view.history.requests(server.url)]
     if seen is None and not requests:
-        return Severity.WARNING, f"No {name} answers"
+        return Severity.WARNING, never
     last, busy = seen or (max(requests), False)
     told = view.history.events(server.url).get("stopped", ())
     if any(one.time >= last - _LAG for one in told):

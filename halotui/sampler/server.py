@@ -12,6 +12,7 @@ from halotui.model import (
     LogFacts,
     Request,
     Server,
+    ServerFacts,
     ServerProcess,
     ServerState,
     Slot,
@@ -20,7 +21,7 @@ from halotui.model import (
     SourceState,
 )
 from halotui.sampler.clock import Clock
-from halotui.sampler.facts import FactBook
+from halotui.sampler.facts import FactBook, Known
 from halotui.sampler.log import ChildTap, LogTap
 from halotui.sampler.polling import Poller
 from halotui.sampler.requests import CounterBook, RequestBook
@@ -31,6 +32,7 @@ from halotui.sampler.throughput import Throughput, exact
 WAITS = 2.0  # seconds without an answer before it is worth a word
 HOLD = 2.5  # seconds that a rate stands without another look
 HEALTHY = 25.0  # seconds that a word of /health counts
+GONE = Known({}, ServerFacts(), {})  # of a server that is down
 _UNSEEN = ServerProcess(pid=0, url="")  # a server whose process cannot be seen: nothing is known of it
 
 
@@ -109,7 +111,9 @@ class ServerTracker:
         rates = life.rates if up and now - life.rated_at <= HOLD else (None, None)
         drafts = self._drafts(speculative)
         process = self.process or _UNSEEN
-        known = self._facts.know(self.process, poller.props, poller.meta, readings, self._log_facts)
+        known = GONE  # what its log told is of a process that has ended
+        if state is not ServerState.DOWN or self.process is not None:
+            known = self._facts.know(self.process, poller.props, poller.meta, readings, self._log_facts)
         capacity = known.server.get("kv_capacity_tokens")
         held = kv.used_tokens(readings)
         deferred = poller.metrics.requests_deferred if poller.metrics is not None else None
@@ -218,14 +222,21 @@ class ServerTracker:
         poller = self._poller
         state, reason = poller.state, poller.reason
         if waiting is not None:
-            batch = poller.props is not None and not poller.counts_drafts  # the first questions need no turn
-            what = "in a prompt batch for" if batch else "no answer for"
+            what = "in a prompt batch for" if self._waits_its_turn else "no answer for"
             state, reason = ServerState.WAITING, f"{what} {duration(waiting)}"
         if state not in (ServerState.IDLE, ServerState.BUSY):
             return state, reason, False
         if self._blind:
             return state, "requests not watched: that would keep it awake; add --log-file", False
         return state, reason, True
+
+    @property
+    def _waits_its_turn(self) -> bool:
+        """In older builds a question waits for the prompt batch in hand. The very first ones do not."""
+        poller = self._poller
+        if poller.props is None or poller.counts_drafts:
+            return False
+        return poller.metrics is not None or poller.props.is_sleeping is None  # else its age is not known
 
     def _speculative(self) -> bool | None:
         """Whether speculation came up: /slots knows, and where it is off the log may have told."""

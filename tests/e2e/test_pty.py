@@ -100,7 +100,7 @@ def test_explain_gives_reason_of_the_unknown(screen: Terminal) -> None:
 def test_views(screen: Terminal) -> None:
     screen.press("2")
     screen.wait_gone("─ speed")
-    assert "listening on" in screen.text
+    assert any(word in screen.text for word in ("listening on", "slot "))  # others use this server too
     screen.press("3")
     screen.wait_for("─ sources")
     assert "no AMD GPU" in screen.text or "sysfs" in screen.text

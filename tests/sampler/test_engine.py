@@ -218,6 +218,11 @@ async def test_it_starts_again_with_another_pid() -> None:
 
 # Real processes
 
+# It starts what its words say, which dies with it: a process of the test's own, without other children.
+HEAD = """
+import ctypes, subprocess, sys
+subprocess.run(sys.argv[1:], preexec_fn=lambda: ctypes.CDLL(None).prctl(1, 9))
+"""
 SPINS = "import time\nwhile True: pass"
 RESTS = "import time\ntime.sleep(60)"
 
@@ -280,23 +285,28 @@ async def test_a_runner_that_computes_is_busy(
     monkeypatch.setattr(engines, "EVERY", 0.3)
     runner = tmp_path / "ollama"
     runner.symlink_to(sys.executable)
-    started = child(str(runner), "-c", work, "runner")
-    async with box("ollama", pid=os.getpid()) as it:
+    head = child(sys.executable, "-c", HEAD, str(runner), "-c", work, "runner")
+    async with box("ollama", pid=head.pid) as it:
         it.answers = {"/api/version": (200, {}), "/api/ps": ps("gemma3")}
-        await asyncio.to_thread(_named, started.pid)
+        pid = await asyncio.to_thread(_runner_of, head.pid)
         it.tracker._clock = Clock()
         for _ in range(60):
             server = await it.look()
             if server.state is state and server.reason is None:
                 break  # two looks at it, so it is known what it did
             await asyncio.sleep(0.3)
-        assert (server.state, server.models[0].pid) == (state, started.pid)
+        assert (server.state, server.models[0].pid) == (state, pid)
 
 
-def _named(pid: int) -> None:
-    """Until its name is that of the link it was started by."""
-    while Path(f"/proc/{pid}/comm").read_text() != "ollama\n":
+def _runner_of(head: int) -> int:
+    """Its child, once its name is that of the link it was started by."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for pid in Path(f"/proc/{head}/task/{head}/children").read_text().split():
+            if Path(f"/proc/{pid}/comm").read_text() == "ollama\n":
+                return int(pid)
         time.sleep(0.01)
+    raise AssertionError("no runner")
 
 
 def free_port() -> int:
