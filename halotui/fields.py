@@ -427,7 +427,7 @@ FIELDS: tuple[Field, ...] = (
         "seconds",
         "Time to the first token, median of the last finished requests: from the start of the slot's work. "
         "What a request waited in the queue comes on top, and is not in any source.",
-        _LOG + " (prompt eval time)",
+        _LOG + ": launch to timing lines, less the eval time; without a clock: prompt eval time",
         chart=True,
         fine=True,
     ),

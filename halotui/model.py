@@ -156,6 +156,7 @@ class ServerProcess(Struct, frozen=True, omit_defaults=True, kw_only=True):
     sleep_idle_seconds: int | None = None
     metrics: bool | None = None
     log: LogPlace | None = None
+    stderr_to: str = ""  # file | journal | pipe | tty | other; "": not ours to see
     log_path: str | None = None  # of a regular file, as the server names it
     backend: str | None = None  # as far as the binary or environment tells: vulkan, rocm, cpu
     cache_type_k: str | None = None

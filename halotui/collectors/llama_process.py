@@ -207,6 +207,7 @@ def launch_facts(process: Process) -> ServerProcess:
         started_time=process.started_time,
         url=_url(told, process),
         router=_is_router(told, process),
+        stderr_to=process.stderr_to,
         log_path=absolute(told.get("log_path") or process.stderr, process.cwd),
         backend=_backend(told.get("device"), launcher, process.environ),
         api_key=(told.get("api_key") or "").split(",")[0] or None,

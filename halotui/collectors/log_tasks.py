@@ -19,6 +19,7 @@ from halotui.collectors.log_line import Line
 from halotui.collectors.log_time import Timeline, seconds_between
 from halotui.model import End, Request
 
+CLOSE = 0.001  # seconds: how near the timing lines are to the last token
 MOST_SLOTS = 256  # a real server has a handful; a hostile log names as many as it likes
 
 
@@ -242,9 +243,9 @@ def _figures(task: Task, speculative: bool) -> dict[str, Any]:
             "prompt_tokens": prompt.tokens,
             "prompt_seconds": prompt.seconds,
             "prompt_tokens_per_second": prompt.rate,
-            "ttft_seconds": prompt.seconds if task.generation and task.generation.tokens else None,
         }
-        told["ttft_error_seconds"] = _ttft_error(task) if told["ttft_seconds"] is not None else None
+        if task.generation and task.generation.tokens:
+            told["ttft_seconds"], told["ttft_error_seconds"] = _ttft(task, prompt, task.generation)
     if generation := task.generation:
         told |= {
             "generation_tokens": generation.tokens,
@@ -264,18 +265,17 @@ def _figures(task: Task, speculative: bool) -> dict[str, Any]:
     return told
 
 
-def _ttft_error(task: Task) -> float | None:
-    """Seconds that the first token may have come later than at the end of the prompt.
+def _ttft(task: Task, prompt: Timing, generation: Timing) -> tuple[float | None, float | None]:
+    """Seconds from the launch to the first token, and ±.
 
-    The server takes the prompt's time up to its last batch. What else passed between the lines of the
-    launch and of the timings, beyond prompt and generation, may lie before the first token: at most that.
+    By the log's clock: from the line of the launch to those of the timings, which come within a millisecond
+    of the last token, less the time of the generation. The prompt's time leaves out what a slot waits while
+    another one's prompt or draft is computed, which can be seconds; without a clock it is all there is.
     """
-    assert task.prompt is not None
     whole = seconds_between(task.launched, task.timed)
-    if whole is None or task.generation is None:
-        return None
-    parts = (task.prompt.seconds or 0.0) + (task.generation.seconds or 0.0)
-    return max(round(whole - parts, 6), 0.00001)  # the log prints hundredths of a millisecond
+    if whole is None or generation.seconds is None:
+        return prompt.seconds, None
+    return round(max(whole - generation.seconds, prompt.seconds or 0.0), 6), CLOSE
 
 
 def _wall_seconds(task: Task, last: Line | None) -> float | None:

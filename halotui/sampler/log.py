@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 
 from halotui.collectors import log_sources
 from halotui.collectors.llama_log import Batch, LogParser, ServerLog
-from halotui.collectors.log_follow import LogFollower
+from halotui.collectors.log_follow import GAP, LogFollower
 from halotui.hosts import Host
 from halotui.model import (
     LogFacts,
@@ -23,6 +24,7 @@ from halotui.model import (
     SourceState,
     Unavailable,
 )
+from halotui.safe import clean
 from halotui.sampler.clock import Clock
 from halotui.sampler.rates import Key
 from halotui.sampler.standing import standing, unforeseen
@@ -34,22 +36,24 @@ BUDGET = 0.5  # seconds that one read goes on, when more is there
 BREATH = 0.008  # seconds that the keys may wait: what is parsed in one go is fitted to it
 LEAST, MOST = 8 << 10, 1 << 20  # bytes of that
 
+NEWLINE = 10
 T = TypeVar("T")
 
 
-class Tap:
+class Tap(ABC):
     """What a log told of one server. ``lines``, ``requests`` and ``events`` hand it over once."""
 
     def __init__(self) -> None:
         self.catching_up = True  # what the last read brought ended before we looked
         self.moved_at: float | None = None  # monotonic seconds: when a line came last
         self._lines: deque[LogLine] = deque(maxlen=LINES)
+        self._gap: LogLine | None = None  # the last one: what follows must not push it out unseen
         self._requests: deque[Request] = deque(maxlen=KEPT)
         self._events: deque[ServerEvent] = deque(maxlen=KEPT)
 
     @property
-    def server(self) -> ServerLog:
-        raise NotImplementedError
+    @abstractmethod
+    def server(self) -> ServerLog: ...
 
     @property
     def facts(self) -> LogFacts:
@@ -61,8 +65,9 @@ class Tap:
         return bool(self.server.running or self._requests)
 
     def lines(self) -> tuple[LogLine, ...]:
-        """Lines since the last call, the newest at most."""
-        return _handed_over(self._lines)
+        """Lines since the last call, the newest at most, and before them the last gap."""
+        lines, gap, self._gap = _handed_over(self._lines), self._gap, None
+        return lines if gap is None or gap in lines else (gap, *lines)
 
     def requests(self) -> tuple[Request, ...]:
         """Requests that finished since the last call."""
@@ -175,6 +180,10 @@ class LogTap(Tap):
 
     async def _fetch(self) -> bool:
         self._block, self._at = await self._follower.read(), 0
+        at = self._block.rfind(GAP)
+        if at == 0 or (at > 0 and self._block[at - 1] == NEWLINE):
+            words = self._block[at : self._block.find(b"\n", at)]
+            self._gap = LogLine(text=clean(words), level="warning")
         return bool(self._block)
 
     def _take_bit(self) -> None:

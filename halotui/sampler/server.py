@@ -22,7 +22,7 @@ from halotui.model import (
 )
 from halotui.sampler.clock import Clock
 from halotui.sampler.facts import FactBook, Known
-from halotui.sampler.log import ChildTap, LogTap
+from halotui.sampler.log import ChildTap, LogTap, no_log
 from halotui.sampler.polling import Poller
 from halotui.sampler.requests import CounterBook, RequestBook
 from halotui.sampler.slots import SlotWatch, age, phase_of, slot_of
@@ -183,6 +183,8 @@ class ServerTracker:
             )
         if self.tap is not None:
             yield self.tap.source(self.url)
+        elif self.process is not None and self.process.behind is None:
+            yield no_log(self.url, self.process.stderr_to)
 
     @property
     def rated_at(self) -> float:

@@ -121,7 +121,9 @@ def test_prompts_are_not_read_even_where_a_server_tells_them(
     with start_server(*flags, env={"LLAMA_SERVER_SLOTS_DEBUG": "1"}) as server, Crowd(server) as crowd:
         crowd.hold(prompt=secret)
         busy(server)
-        (said,) = server.get_json("/slots")
+        deadline = time.monotonic() + 30
+        while not (said := server.get_json("/slots")[0])["generated"] and time.monotonic() < deadline:
+            time.sleep(0.1)
         assert secret in said["prompt"] and said["generated"]
         frame = look("--url", server.url)
         assert server_of(frame, server.url)["slots_busy"] == 1

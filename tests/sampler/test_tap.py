@@ -206,6 +206,20 @@ async def test_what_came_before_a_failure_is_kept(monkeypatch: pytest.MonkeyPatc
     assert not await tap.read() and tap.alive
 
 
+async def test_a_gap_is_seen_whatever_follows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = log_follow.gap(12345) + b"\n"
+    many = b"".join(b"line %d\n" % n for n in range(3 * LINES))
+    tap = tap_on(Ready(mark + b"one\n"), monkeypatch)
+    assert await tap.read()
+    assert [line.text for line in tap.lines()] == ["halotui: log skipped: 12345 bytes", "one"]  # once
+    tap = tap_on(Ready(mark + many), monkeypatch)
+    assert await tap.read()
+    first, *rest = tap.lines()
+    assert (first.text, first.level) == ("halotui: log skipped: 12345 bytes", "warning")
+    assert [line.text for line in rest] == [f"line {n}" for n in range(2 * LINES, 3 * LINES)]
+    assert not tap.lines()
+
+
 async def test_what_nobody_takes_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tap_module, "KEPT", 10)
     tap = tap_on(Ready(*(request(n).encode() for n in range(50))), monkeypatch)

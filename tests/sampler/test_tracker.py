@@ -548,3 +548,11 @@ def test_a_coarse_counter_is_not_believed() -> None:
     assert check.missing(40.0, 5, 0.0) == 35
     assert check.missing(1_000_010.0, 0, 35.0) == 0
     assert check.missing(None, 0, 35.0) == 0
+
+
+async def test_where_a_log_goes_that_nobody_can_follow_is_said() -> None:
+    watch = Watch()
+    watch.tracker.process = ServerProcess(pid=1, url=URL, stderr_to="tty")
+    await watch.tick()
+    (told,) = (source for source in watch.tracker.sources() if source.id == f"log {URL}")
+    assert told.reason == "its log goes to a terminal" and "--log-file" in (told.hint or "")
