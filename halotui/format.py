@@ -75,8 +75,11 @@ def clock(unix: float) -> str:
 
 _UNITS: dict[str, Callable[[float], str]] = {
     "bytes": size,
+    "bytes/s": lambda value: f"{size(value)}/s",
     "hertz": hertz,
     "watts": watts,
+    "watt-hours": lambda value: f"{digits(value)} Wh",
+    "joules": lambda value: f"{digits(value)} J",
     "celsius": lambda value: f"{value:.0f} °C",
     "percent": lambda value: f"{value:.0f} %",
     "ratio": percent,

@@ -15,6 +15,10 @@ SCHEMA_VERSION = 1
 Patch = dict[str, str | int | float | bool | None]  # setting -> its new value; None takes it away
 GPU_SOURCE = "gpu"  # ids of the sources that every frame has
 MEMORY_SOURCE = "memory"
+SYSTEM_SOURCE = "system"
+HOLDER_SOURCE = "holders"
+PLATFORM_SOURCE = "platform"
+KERNEL_SOURCE = "kernel log"
 PROCESS_SOURCE = "processes"
 
 
@@ -28,6 +32,7 @@ class SourceState(StrEnum):
     STALE = "stale"  # answered before, late now
     HUNG = "hung"  # a read that does not come back
     FAILED = "failed"  # answered nonsense, or an error
+    UNUSED = "unused"  # not asked: another one answers, or nobody wants it
 
 
 class Unavailable(Exception):
@@ -85,12 +90,27 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
 
+class HeldBy(StrEnum):
+    """What keeps a GPU at work below the clock it could have."""
+
+    POWER = "power"  # the limit of the package: SPL, fPPT, sPPT
+    HEAT = "heat"
+    PROCHOT = "prochot"  # the board called for a halt
+    CPU = "cpu"  # power sharing: the CPU takes the package's watts. Not a fault
+
+
 class Gpu(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One GPU at one instant. Memory pools are the kernel's: VRAM is the BIOS carve-out, GTT is RAM."""
+    """One GPU at one instant. Memory pools are the kernel's: VRAM is the BIOS carve-out, GTT is RAM.
+
+    An APU's table of power and clocks is the whole package's: CPU cores and NPU stand here too.
+    """
 
     id: str  # PCI slot, as 0000:c5:00.0
     source: str  # the collector that read it: sysfs, amdgpu_top, amdsmi
+    provenance: dict[str, str] = {}  # a key of Gpu -> what told it: gpu_metrics, hwmon power1_input ...
     name: str | None = None
+    integrated: bool | None = None  # an APU: its VRAM is carved out of the box's RAM, its GTT is RAM
+    asleep: bool = False  # suspended by the kernel: nothing but its memory is read, that would wake it
     gtt_used_bytes: int | None = None
     gtt_total_bytes: int | None = None
     vram_used_bytes: int | None = None
@@ -104,6 +124,19 @@ class Gpu(Struct, frozen=True, omit_defaults=True, kw_only=True):
     gfx_power_watts: float | None = None
     temperature_celsius: float | None = None
     performance_level: str | None = None  # power_dpm_force_performance_level
+    busy_doubtful: bool | None = None  # it says 100 %, and nobody on the box works
+    media_busy_percent: float | None = None  # video engine
+    sclk_top_hertz: int | None = None  # the highest there is: row 2 of pp_dpm_sclk
+    held_by: HeldBy | None = None  # None: not held back, or not known
+    throttle: dict[str, float] = {}  # limiter -> steps of its counter a second, since the frame before
+    throttle_known: bool | None = None  # whether there are such counters
+    soc_temperature_celsius: float | None = None  # rest of the die
+    cpu_power_watts: float | None = None  # all cores
+    cpu_hertz: int | None = None  # of the fastest core
+    cpu_limit_hertz: int | None = None  # what the firmware allows the cores now
+    npu_busy_percent: float | None = None  # mean of its columns
+    npu_power_watts: float | None = None
+    npu_hertz: int | None = None
 
 
 class Memory(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -116,6 +149,113 @@ class Memory(Struct, frozen=True, omit_defaults=True, kw_only=True):
     cache_bytes: int | None = None  # buffers + page cache + reclaimable slab
     swap_total_bytes: int | None = None
     swap_used_bytes: int | None = None
+
+
+class Account(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The box's memory, split so that the parts add up: carve-out + GTT + other RAM + free = total.
+
+    GTT is RAM and counts in what the kernel calls used. Of an APU alone: a card's own memory is no part.
+    """
+
+    total_bytes: int  # RAM that the kernel sees + carve-out
+    carve_out_bytes: int = 0  # VRAM of the APU, all of it
+    gtt_bytes: int = 0  # in use
+    other_bytes: int = 0  # programs, kernel, what cannot be freed of the cache
+    free_bytes: int = 0  # MemAvailable: what a program could take without swapping
+    installed_bytes: int | None = None  # by the memory modules; total + what firmware and kernel keep
+    reserved_bytes: int | None = None  # installed - total
+    headroom_bytes: int | None = None  # what a model could still take: min(GTT free, available)
+    rocm_total_bytes: int | None = None  # the larger pool alone: GTT, unless the carve-out is larger
+    rocm_free_bytes: int | None = None
+    vulkan_total_bytes: int | None = None  # VRAM + GTT, as RADV offers it
+    vulkan_free_bytes: int | None = None
+    owned_gtt_bytes: int | None = None  # held by processes that we may see
+    unowned_gtt_bytes: int | None = None  # the rest: the driver's own, of processes hidden from us, or leaked
+    leaked_gtt_bytes: int | None = None  # the rest when every process was seen and it is more than a driver's
+
+
+class System(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """CPU, disk and network of the box; rates since the look before."""
+
+    cpu_busy_percent: float | None = None  # of all cores together
+    cpus: int | None = None  # threads
+    cpu_temperature_celsius: float | None = None  # Tctl
+    load_1m: float | None = None
+    memory_pressure_percent: float | None = None  # time in which some task waited for memory, 10 s average
+    io_pressure_percent: float | None = None  # the same for disks
+    swap_in_bytes_per_second: float | None = None
+    swap_out_bytes_per_second: float | None = None
+    oom_kills: int | None = None  # since boot
+    disk: str | None = None  # the busiest one
+    disk_busy_percent: float | None = None  # of that one
+    disk_read_bytes_per_second: float | None = None  # of all disks
+    disk_write_bytes_per_second: float | None = None
+    network: str | None = None  # the busiest interface of a real network card
+    network_receive_bytes_per_second: float | None = None  # of all such
+    network_send_bytes_per_second: float | None = None
+
+
+class Holder(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A process that holds GPU memory, serves a model, or takes much of the RAM."""
+
+    pid: int
+    name: str
+    user: str | None = None
+    gtt_bytes: int | None = None  # None: it has none, or that is not ours to see (``hidden``)
+    vram_bytes: int | None = None
+    rss_bytes: int | None = None  # GTT is no part of it
+    cpu_percent: float | None = None  # of one core
+    gpu_percent: float | None = None  # busiest engine; ROCm's work is not counted by the driver
+    hidden: bool = False  # its GPU memory is its user's and root's to see
+    url: str | None = None  # of the server that it is
+    unit: str | None = None  # of systemd
+    container: str | None = None
+    started_time: float | None = None  # Unix seconds
+
+
+class Energy(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What the package took since halotui watches, and what a token cost. Time not watched is left out."""
+
+    seconds: float  # watched
+    watt_hours: float
+    tokens: int = 0  # generated meanwhile, by all servers of the box
+    decode_joules_per_token: float | None = None  # the last minute's, while servers only decoded
+    prefill_joules_per_token: float | None = None  # likewise, a prompt token
+
+
+class KernelEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A line of the kernel's log that is worth a person's attention."""
+
+    kind: str  # a row of collectors.kernel_lines: gpu-reset, ring-timeout, page-fault, oom-kill ...
+    severity: Severity
+    text: str  # our words, and numbers
+    detail: str | None = None  # the kernel's own line, harmless
+    time: float | None = None  # Unix seconds
+    process: str | None = None  # who was at it
+    pid: int | None = None
+
+
+class Platform(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The box itself. What cannot be read is None; what tells it stands in ``provenance``."""
+
+    product: str | None = None  # vendor and model
+    bios: str | None = None  # version and date
+    cpu: str | None = None
+    distribution: str | None = None
+    kernel: str | None = None
+    kernel_parameters: tuple[str, ...] = ()  # those that matter here: amd_iommu=off, ttm.pages_limit=…
+    module_parameters: dict[str, str] = {}  # in force: ttm.pages_limit, amdgpu.cwsr_enable ...
+    firmware: str | None = None  # version of the linux-firmware package
+    mes: str | None = None  # microcode of the GPU's scheduler; root alone may read it
+    mesa: str | None = None
+    rocm: str | None = None
+    installed_bytes: int | None = None  # memory modules; root alone may read it
+    power_mode: str | None = None  # platform_profile
+    power_modes: tuple[str, ...] = ()  # that there are
+    governor: str | None = None
+    npu: str | None = None  # its name and firmware
+    images: tuple[str, ...] = ()  # of toolboxes and containers that run models
+    provenance: dict[str, str] = {}  # a key of Platform -> the file or command
 
 
 class LogPlace(Struct, frozen=True, kw_only=True):
@@ -332,6 +472,10 @@ class ServerFacts(Struct, frozen=True, omit_defaults=True, kw_only=True):
     parameters: int | None = None
     model_bytes: int | None = None
     model_type: str | None = None
+    active_parameters: int | None = None  # that a token goes through: all of a dense model
+    token_bytes: int | None = None  # of weights that a token reads; KV cache not counted
+    experts: int | None = None
+    experts_used: int | None = None  # by a token
 
 
 class LogFacts(ServerFacts, frozen=True, omit_defaults=True, kw_only=True):
@@ -435,6 +579,11 @@ class Server(Struct, frozen=True, omit_defaults=True, kw_only=True):
     draft_gain_ratio: float | None = None  # decode speed ÷ that without speculation, estimated
     draft_gain_error_ratio: float | None = None  # ±
     ttft_seconds: float | None = None  # median of the last finished requests
+    decode_ceiling_tokens_per_second: float | None = None  # bandwidth ÷ weights that a token reads
+    decode_bandwidth_ratio: float | None = None  # of the memory's peak; now, else of the last request
+    prefill_ceiling_tokens_per_second: float | None = None
+    prefill_compute_ratio: float | None = None  # of the GPU's peak; now, else of the last request
+    load_bytes_per_second: float | None = None  # read from disk, while it loads
     still_seconds: float | None = None  # health ok, work to do, and nothing has moved for so long
     log_path: str | None = None  # or what it is followed by: "journal UNIT", "podman logs NAME"
     slots: tuple[Slot, ...] = ()
@@ -446,8 +595,9 @@ class Server(Struct, frozen=True, omit_defaults=True, kw_only=True):
 class Source(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """How one collector stands: the answer to "why is there no number?"."""
 
-    id: str  # gpu, memory, processes, "server URL", "log URL", "/slots URL", "/metrics URL"
+    id: str  # gpu, memory, kernel log, processes, "server URL", "log URL", "/slots URL", "/metrics URL"
     state: SourceState
+    since_time: float | None = None  # Unix seconds: in this state since then; None when ok
     name: str | None = None  # which source won: sysfs, amdgpu_top, psutil, /slots
     age_seconds: float | None = None  # since its last success
     duration_seconds: float | None = None  # of its last success
@@ -479,6 +629,12 @@ class Frame(Struct, frozen=True, omit_defaults=True, kw_only=True):
     host: str
     gpus: tuple[Gpu, ...]
     memory: Memory | None = None
+    account: Account | None = None
+    system: System | None = None
+    energy: Energy | None = None
+    holders: tuple[Holder, ...] = ()  # the largest first
+    kernel: tuple[KernelEvent, ...] = ()  # since the frame before
+    platform: Platform | None = None
     servers: tuple[Server, ...]
     findings: tuple[Finding, ...]
     sources: tuple[Source, ...]

@@ -7,11 +7,25 @@ import pytest
 
 from halotui import fields
 from halotui.collectors.gpu_metrics import GpuMetrics
-from halotui.model import Gpu, Memory, Request, ServedModel, Server, ServerFacts, Slot
+from halotui.model import (
+    Account,
+    Energy,
+    Gpu,
+    Holder,
+    Memory,
+    Platform,
+    Request,
+    ServedModel,
+    Server,
+    ServerFacts,
+    Slot,
+    System,
+)
 from halotui.runs import ProcessPeak
 
 OWNERS = {"gpu": Gpu, "memory": Memory, "process": ProcessPeak, "server": Server, "slot": Slot}
 OWNERS |= {"facts": ServerFacts, "request": Request, "model": ServedModel}
+OWNERS |= {"account": Account, "system": System, "energy": Energy, "holder": Holder, "platform": Platform}
 KEYS = {
     **{owner: frozenset(struct.__struct_fields__) for owner, struct in OWNERS.items()},
     "throttle": frozenset(
@@ -20,6 +34,9 @@ KEYS = {
 }
 UNITS = {
     "_bytes": "bytes",
+    "_bytes_per_second": "bytes/s",
+    "joules_per_token": "joules",
+    "_watt_hours": "watt-hours",
     "_hertz": "hertz",
     "_watts": "watts",
     "_celsius": "celsius",

@@ -44,6 +44,8 @@ class Host(Protocol):
     name: str
     sysfs: Path
     procfs: Path
+    root: Path  # of everything else: /etc, /opt, /dev
+    native: bool  # whether commands speak of the box whose files these are
 
     def read(self, path: Path) -> bytes:
         """The whole of a small file. Raises OSError as the kernel gives it (EBUSY, EPERM, ENODEV ...)."""

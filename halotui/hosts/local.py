@@ -34,6 +34,8 @@ class LocalHost:
         self.name = clean(socket.gethostname())
         self.sysfs = sysfs
         self.procfs = procfs
+        self.native = procfs == Path("/proc")
+        self.root = Path("/") if self.native else procfs.parent  # a tree of files has its own
         self._listening: dict[int, int] = {}  # socket inode -> port
         self._owners: dict[int, int | None] = {}  # of the ports asked for; None: searched for, not to be seen
 

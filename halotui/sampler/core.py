@@ -6,24 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from halotui.collectors import discovery, memory
+from halotui.collectors import discovery
 from halotui.collectors.llama_http import LlamaHttp
 from halotui.hosts import Host
-from halotui.model import (
-    MEMORY_SOURCE,
-    PROCESS_SOURCE,
-    SCHEMA_VERSION,
-    Frame,
-    Memory,
-    ServerProcess,
-    Source,
-    Unavailable,
-)
+from halotui.model import PROCESS_SOURCE, SCHEMA_VERSION, Frame, ServerProcess, Source, Unavailable
+from halotui.sampler.ceiling import Ceilings
 from halotui.sampler.clock import Clock
-from halotui.sampler.gpu import GpuSource
 from halotui.sampler.polling import ROUND_EVERY
 from halotui.sampler.standing import standing, unforeseen
 from halotui.sampler.tabs import Tabs
+from halotui.sampler.telemetry import Telemetry
 from halotui.sampler.worker import Worker
 
 GRACE = 0.3  # seconds a tick waits for answers; later ones go into the next frame
@@ -63,7 +55,8 @@ class Sampler:
         self._options = options
         self._clock = clock or Clock()
         self._client = client
-        self._gpu = GpuSource(host, options.gpu_source, self._clock)
+        self._telemetry = Telemetry(host, options.gpu_source, self._clock)
+        self._ceilings = Ceilings(host, self._clock)
         self._discovery = Worker("processes")
         self._discover_at = 0.0
         self._discovering: asyncio.Task[None] | None = None
@@ -87,41 +80,29 @@ class Sampler:
 
         Who grants more than the usual grace gets a new look at each server, and waits until it is due.
         """
-        gpu_read = asyncio.create_task(self._gpu.read())
+        telemetry = asyncio.create_task(self._telemetry.read(grace))
         await self._discover(grace)
-        memory_now = self._read_memory()
         if grace > GRACE and (wait := self._tabs.turn_in) > 0:
             await self._clock.sleep(min(wait, grace))
-        await asyncio.gather(gpu_read, self._tabs.gather(grace))
+        await asyncio.gather(telemetry, self._tabs.gather(grace))
+        folded = self._tabs.fold()
+        await self._ceilings.read(folded, grace)
+        box = self._telemetry.told(folded)
         return Frame(
             schema_version=SCHEMA_VERSION,
             time=self._clock.wall(),
             host=self._host.name,
-            gpus=gpu_read.result(),
-            memory=memory_now,
-            servers=self._tabs.fold(),
+            **box,
+            servers=tuple(self._ceilings.of(server, box["gpus"]) for server in folded),
             findings=(),
-            sources=(self._gpu.source(), *self._sources.values(), *self._tabs.sources()),
+            sources=(*self._telemetry.sources(), *self._sources.values(), *self._tabs.sources()),
         )
 
     async def close(self) -> None:
         if self._discovering is not None:
             self._discovering.cancel()
-        await self._gpu.close()
+        await self._telemetry.close()
         await self._tabs.close()
-
-    def _read_memory(self) -> Memory | None:
-        began = self._clock.monotonic()
-        try:
-            reading = memory.read(self._host)
-        except Unavailable as trouble:
-            self._report(MEMORY_SOURCE, "psutil", trouble)
-            return None
-        except Exception as error:
-            self._report(MEMORY_SOURCE, "psutil", unforeseen(error))
-            return None
-        self._report(MEMORY_SOURCE, "psutil", None, self._clock.monotonic() - began)
-        return reading
 
     async def _discover(self, grace: float) -> None:
         """Look for servers now and then. Only the first look is worth more waiting than ``grace``."""

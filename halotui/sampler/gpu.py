@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, suppress
 
 from halotui.collectors import amdgpu_sysfs, amdgpu_top, amdsmi
@@ -47,6 +47,10 @@ class GpuSource:
             await self._elect(now)
         young = self._read_at is not None and self._clock.monotonic() - self._read_at < KEPT
         return self._gpus if young else ()
+
+    def sources(self) -> Iterator[Source]:
+        """Itself first."""
+        yield self.source()
 
     def source(self) -> Source:
         now, trouble = self._clock.monotonic(), self._trouble

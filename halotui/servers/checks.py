@@ -15,7 +15,7 @@ from halotui.rules.launch import Deal, bad_pairs
 from halotui.safe import clean
 from halotui.servers.fit import judge, layout, undivided
 from halotui.servers.launch import Runner
-from halotui.servers.model_file import Header, mismatch
+from halotui.gguf.model_file import Header, mismatch
 from halotui.servers.running import Running
 from halotui.servers.seen import Seen
 

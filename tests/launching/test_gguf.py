@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halotui.actions import ActionError
-from halotui.servers.gguf import read
-from halotui.servers.model_file import mismatch, read_header
+from halotui.gguf.reader import read
+from halotui.gguf.model_file import mismatch, read_header
 
 
 def text(value: str | bytes) -> bytes:

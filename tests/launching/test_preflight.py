@@ -28,7 +28,7 @@ from halotui.servers.checks import CHECKS, judged
 from halotui.servers.dialect import Dialect, Flag, read_dialect, render
 from halotui.servers.fit import Item, Need, Room
 from halotui.servers.launch import Launch, Runner
-from halotui.servers.model_file import Header, Vocabulary
+from halotui.gguf.model_file import Header, Vocabulary
 from halotui.servers.preflight import preflight
 from halotui.servers.room import held, read, resident
 from halotui.servers.runners import launch, probe

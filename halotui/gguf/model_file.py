@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from halotui.safe import clean
-from halotui.servers.gguf import KEEP, Entry, Raw, read, unreadable
+from halotui.gguf.reader import KEEP, Entry, Raw, read, unreadable
 
 SIZE_DIFFERENCE = 128  # tokens: SPEC_VOCAB_MAX_SIZE_DIFFERENCE of llama.cpp
 FIRST_COMPARED = 5  # SPEC_VOCAB_CHECK_START_TOKEN_ID

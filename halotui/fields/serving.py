@@ -1,34 +1,9 @@
-"""One row per measured quantity. Labels, units, JSON keys, help and the explain pop-up all come from here.
-
-A row's ``key`` is the attribute of the struct named by ``owner`` in ``model``: there is no second list
-of names. ``chart`` says that history keeps the quantity.
-"""
+"""What serves models: servers, what is known of them, slots, requests, models."""
 
 from __future__ import annotations
 
-from msgspec import Struct
+from halotui.fields.field import Field
 
-
-class Field(Struct, frozen=True):
-    owner: str  # gpu | memory | process | throttle | server | facts | slot | request | model
-    key: str  # attribute of the owner's struct, and JSON key
-    label: str  # on screen
-    unit: (
-        str  # base unit: bytes, hertz, watts, celsius, percent, ratio, seconds, tokens, tokens/s, count, text
-    )
-    help: str
-    source: str  # where the number comes from
-    formula: str = ""
-    chart: bool = False
-    fine: bool = False  # of seconds and tokens: fractions count
-
-    @property
-    def id(self) -> str:
-        return f"{self.owner}.{self.key}"
-
-
-_SYSFS = "the GPU source: sysfs, amdgpu_top or amdsmi (which one won stands below)"
-_GM = "gpu_metrics by default (a binary table of the power firmware, averaged over about a second)"
 _SLOTS = "GET /slots of llama-server"
 _METRICS = "GET /metrics of llama-server (needs --metrics)"
 _PROPS = "GET /props of llama-server"
@@ -36,170 +11,10 @@ _LOG = "the log of llama-server"
 _LOG4 = "the log of llama-server (builds since May 2026 print it from -lv 4 on)"
 _MODELS = "GET /v1/models of llama-server"
 _REQUEST = _LOG + ", its timing lines by task; else the task's slot, watched to a poll (said as ±)"
+_GGUF = "the header of the model's file, where it is ours to read"
 _ARGV = "the command line and environment of the process"
-_MEMINFO = "/proc/meminfo, through psutil, as free counts it"
-_FDINFO = "/proc/PID/fdinfo of its DRM files, each client once (its own user or root may read it)"
-_RESIDENCY = "the residency counters of gpu_metrics v3.0: how far they moved (unit not documented)"
 
-FIELDS: tuple[Field, ...] = (
-    # --- gpu
-    Field(
-        "gpu",
-        "gtt_used_bytes",
-        "GTT",
-        "bytes",
-        "Ordinary RAM that the GPU driver has mapped for the GPU. Large models live here.",
-        _SYSFS,
-        chart=True,
-    ),
-    Field(
-        "gpu",
-        "gtt_total_bytes",
-        "GTT total",
-        "bytes",
-        "The limit of GTT: ttm.pages_limit × 4 KiB, capped by newer kernels at the installed RAM.",
-        _SYSFS,
-    ),
-    Field(
-        "gpu",
-        "vram_used_bytes",
-        "VRAM",
-        "bytes",
-        "The BIOS carve-out in use. Many notes call this pool GART. A small one is always nearly full: "
-        "that is no fault, the driver prefers GTT when GTT is larger.",
-        _SYSFS,
-        chart=True,
-    ),
-    Field("gpu", "vram_total_bytes", "VRAM total", "bytes", "The carve-out set in the BIOS.", _SYSFS),
-    Field(
-        "gpu",
-        "busy_percent",
-        "busy",
-        "percent",
-        "Share of time in which the graphics engine worked. Two idle ROCm clients can pin it at 100 %: "
-        "believe it together with the GPU power.",
-        _SYSFS,
-        chart=True,
-    ),
-    Field("gpu", "sclk_hertz", "sclk", "hertz", "Shader clock, average.", _GM, chart=True),
-    Field(
-        "gpu",
-        "sclk_limit_hertz",
-        "limit",
-        "hertz",
-        "The highest shader clock the firmware allows at this moment. Below 2900 MHz under load the chip "
-        "is being limited, by power or by heat.",
-        _GM,
-    ),
-    Field("gpu", "mclk_hertz", "mclk", "hertz", "Memory clock. 1000 MHz is LPDDR5X-8000, 256 GB/s.", _GM),
-    Field("gpu", "fclk_hertz", "fclk", "hertz", "Clock of the data fabric between CPU, GPU and memory.", _GM),
-    Field(
-        "gpu",
-        "socket_power_watts",
-        "socket",
-        "watts",
-        "Power of the whole package: CPU, GPU, NPU and the rest.",
-        _GM + "; else hwmon power1",
-        chart=True,
-    ),
-    Field(
-        "gpu",
-        "gfx_power_watts",
-        "GPU power",
-        "watts",
-        "The GPU's share of the package power.",
-        _GM,
-        chart=True,
-    ),
-    Field(
-        "gpu",
-        "temperature_celsius",
-        "temp",
-        "celsius",
-        "GPU temperature.",
-        _GM + "; else hwmon temp1 (edge)",
-        chart=True,
-    ),
-    Field(
-        "gpu",
-        "performance_level",
-        "dpm",
-        "text",
-        "power_dpm_force_performance_level. 'high' holds the clocks up even when idle.",
-        _SYSFS,
-    ),
-    # --- memory
-    Field(
-        "memory",
-        "total_bytes",
-        "RAM",
-        "bytes",
-        "Memory the kernel sees: installed less the carve-out.",
-        _MEMINFO,
-    ),
-    Field(
-        "memory",
-        "used_bytes",
-        "used",
-        "bytes",
-        "Memory in use. GTT is part of it, although no process shows it as its own.",
-        _MEMINFO,
-        "total - available",
-        chart=True,
-    ),
-    Field(
-        "memory",
-        "available_bytes",
-        "available",
-        "bytes",
-        "What a new program could take without swapping. The GPU's true headroom is the smaller of this "
-        "and the free GTT.",
-        _MEMINFO,
-        chart=True,
-    ),
-    Field("memory", "free_bytes", "free", "bytes", "Memory nobody uses, not even as cache.", _MEMINFO),
-    Field(
-        "memory", "cache_bytes", "buff/cache", "bytes", "Buffers, page cache and reclaimable slab.", _MEMINFO
-    ),
-    Field("memory", "swap_total_bytes", "swap total", "bytes", "Swap space.", _MEMINFO),
-    Field("memory", "swap_used_bytes", "swap", "bytes", "Swap in use.", _MEMINFO, chart=True),
-    # --- process: those of a capture, and their descendants
-    Field(
-        "process",
-        "rss_bytes",
-        "process RSS",
-        "bytes",
-        "Memory that the measured processes have mapped and hold. GTT is not part of it. Pages that two of "
-        "them share count twice.",
-        "/proc/PID/statm, and VmHWM of /proc/PID/status for the peak of each",
-        "Σ RSS",
-    ),
-    Field(
-        "process",
-        "gtt_bytes",
-        "process GTT",
-        "bytes",
-        "GTT that the measured processes hold.",
-        _FDINFO,
-        "Σ over clients of drm-resident-gtt, else drm-memory-gtt",
-    ),
-    Field(
-        "process",
-        "vram_bytes",
-        "process VRAM",
-        "bytes",
-        "VRAM that the measured processes hold.",
-        _FDINFO,
-        "Σ over clients of drm-resident-vram, else drm-memory-vram",
-    ),
-    # --- throttle: what limited a GPU during a capture
-    Field("throttle", "spl", "SPL", "count", "Sustained power limit.", _RESIDENCY),
-    Field("throttle", "fppt", "fPPT", "count", "Fast package power limit: that of milliseconds.", _RESIDENCY),
-    Field("throttle", "sppt", "sPPT", "count", "Slow package power limit: that of minutes.", _RESIDENCY),
-    Field("throttle", "prochot", "prochot", "count", "The board called for a halt: too hot.", _RESIDENCY),
-    Field("throttle", "thm_core", "core", "count", "Temperature of the CPU cores.", _RESIDENCY),
-    Field("throttle", "thm_gfx", "gfx", "count", "Temperature of the graphics engine.", _RESIDENCY),
-    Field("throttle", "thm_soc", "soc", "count", "Temperature of the rest of the die.", _RESIDENCY),
+SERVING: tuple[Field, ...] = (
     # --- server
     Field("server", "url", "server", "text", "Where the server is asked.", _ARGV + ", or --url"),
     Field("server", "pid", "pid", "count", "The server's process, when it runs on this box.", _ARGV),
@@ -433,6 +248,56 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         "server",
+        "decode_ceiling_tokens_per_second",
+        "decode ceiling",
+        "tokens/s",
+        "What one stream could reach without speculation if the memory did nothing else than read the "
+        "weights. Boxes reach 71 to 73 % of it. Reading the KV cache is not counted.",
+        _GGUF,
+        "256 GB/s ÷ bytes of weights that a token reads (of a mixture of experts: the active ones)",
+    ),
+    Field(
+        "server",
+        "decode_bandwidth_ratio",
+        "of bandwidth",
+        "ratio",
+        "How near decoding comes to the memory's limit: now, else in the last request. Passes are "
+        "counted, not tokens, where speculation gives several a pass. Not told of a mixture of experts "
+        "with several streams or speculation: which experts a pass reads is not known then.",
+        _GGUF + "; " + _SLOTS,
+        "passes/s × bytes a token reads ÷ 256 GB/s; passes/s = t/s of the fastest slot ÷ mean length",
+        chart=True,
+    ),
+    Field(
+        "server",
+        "prefill_ceiling_tokens_per_second",
+        "prefill ceiling",
+        "tokens/s",
+        "What the GPU could compute at its peak of 59.4 TFLOPS (FP16). The best matrix products seen "
+        "reach 62 % of that. Attention is not counted.",
+        _GGUF,
+        "59.392 TFLOPS ÷ (2 × active parameters)",
+    ),
+    Field(
+        "server",
+        "prefill_compute_ratio",
+        "of compute",
+        "ratio",
+        "How near prefill comes to the GPU's peak: now, else in the last request.",
+        _GGUF + "; " + _SLOTS,
+        "prefill t/s × 2 × active parameters ÷ 59.392 TFLOPS",
+        chart=True,
+    ),
+    Field(
+        "server",
+        "load_bytes_per_second",
+        "load rate",
+        "bytes/s",
+        "How fast it reads from disk while the model loads; what comes out of the page cache is not counted.",
+        "/proc/PID/io, read_bytes",
+    ),
+    Field(
+        "server",
         "still_seconds",
         "still",
         "seconds",
@@ -509,6 +374,26 @@ FIELDS: tuple[Field, ...] = (
     Field("facts", "parameters", "parameters", "count", "Of the model.", _MODELS),
     Field("facts", "model_bytes", "model size", "bytes", "The weights.", _MODELS + "; else " + _LOG4),
     Field("facts", "model_type", "quantisation", "text", "The weights' type.", _MODELS),
+    Field(
+        "facts",
+        "active_parameters",
+        "active",
+        "count",
+        "Parameters that a token goes through: of a mixture of experts a part.",
+        _GGUF,
+        "Σ tensors; × experts used ÷ experts, of expert tensors; the embedding table left out",
+    ),
+    Field(
+        "facts",
+        "token_bytes",
+        "read per token",
+        "bytes",
+        "Weights that a token reads.",
+        _GGUF,
+        "the same sum in bytes of each tensor's type",
+    ),
+    Field("facts", "experts", "experts", "count", "Of a layer.", _GGUF),
+    Field("facts", "experts_used", "experts used", "count", "By a token, of a layer.", _GGUF),
     # --- slot
     Field("slot", "id", "slot", "count", "The slot's number.", _SLOTS),
     Field("slot", "phase", "phase", "text", "idle, prompt (prefill) or decode.", _SLOTS),
@@ -733,6 +618,3 @@ FIELDS: tuple[Field, ...] = (
     Field("model", "context_tokens", "context", "tokens", "Its context.", "the same"),
     Field("model", "expires_time", "until", "time", "It is unloaded then.", "the same"),
 )
-
-BY_ID: dict[str, Field] = {field.id: field for field in FIELDS}
-CHARTED: tuple[Field, ...] = tuple(field for field in FIELDS if field.chart)

@@ -1,0 +1,1 @@
+"""Models by their files: what a GGUF header tells, without its weights."""

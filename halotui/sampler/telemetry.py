@@ -1,0 +1,72 @@
+"""The box but for its servers: every source asked each tick, each with a deadline, none in another's way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from halotui.account import account
+from halotui.hosts import Host
+from halotui.model import Gpu, Server, Source
+from halotui.sampler.clock import Clock
+from halotui.sampler.doubt import Doubt
+from halotui.sampler.energy import EnergyBook
+from halotui.sampler.gpu import GpuSource
+from halotui.sampler.holders import HolderWatch
+from halotui.sampler.kernel import KernelTap
+from halotui.sampler.platform import PlatformWatch
+from halotui.sampler.system import SystemWatch
+
+
+class Telemetry:
+    """``read`` asks, ``told`` says what is known, as fields of a Frame."""
+
+    def __init__(self, host: Host, gpu_source: str, clock: Clock) -> None:
+        self._gpu = GpuSource(host, gpu_source, clock)
+        self._system = SystemWatch(host, clock)
+        self._holders = HolderWatch(host, clock)
+        self._kernel = KernelTap(host, clock)
+        self._platform = PlatformWatch(host, clock)
+        self._energy = EnergyBook(clock)
+        self._doubt = Doubt(clock)
+        self._gpus: tuple[Gpu, ...] = ()
+
+    async def read(self, grace: float) -> None:
+        """Ask everything that is due; what hangs is left to itself."""
+        gpus, *_ = await asyncio.gather(
+            self._gpu.read(),
+            self._system.read(),
+            self._holders.read(grace),
+            self._kernel.read(),
+            self._platform.read(grace),
+        )
+        self._gpus = gpus
+
+    def told(self, servers: Sequence[Server]) -> dict[str, Any]:
+        """Call it once a frame: events are told once."""
+        memory, platform = self._system.memory, self._platform.platform
+        holders = self._holders.told(servers)
+        gpus = self._doubt.of(self._gpus, servers, holders)
+        installed = platform.installed_bytes if platform is not None else None
+        return {
+            "gpus": gpus,
+            "memory": memory,
+            "account": account(memory, gpus, installed, self._holders.owned),
+            "system": self._system.system,
+            "energy": self._energy.look(gpus, servers),
+            "holders": holders,
+            "kernel": self._kernel.events(),
+            "platform": platform,
+        }
+
+    def sources(self) -> Iterator[Source]:
+        yield from self._gpu.sources()
+        yield from self._system.sources()
+        yield self._holders.source()
+        yield self._kernel.source()
+        yield self._platform.source()
+
+    async def close(self) -> None:
+        await self._gpu.close()
+        await self._kernel.close()
