@@ -39,6 +39,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python bench/cost.py $(ARGS)
 	$(BIN)/python bench/capture.py $(ARGS)
 	$(BIN)/python bench/recorder.py
+	$(BIN)/python bench/telemetry.py
 	$(BIN)/python bench/log.py
 
 # Wants rsvg-convert and fonts for the PNGs: apt install librsvg2-bin fonts-firacode fonts-dejavu-core

@@ -17,7 +17,7 @@ from textual.binding import Binding
 from textual.screen import Screen
 
 from halotui import fields, private
-from halotui.keymap import DESK, KEYS, LIVE, PAST, PLAYER, RECORDER, REQUESTS, usable
+from halotui.keymap import DESK, KEYS, LISTED, LIVE, PAST, PLAYER, RECORDER, REQUESTS, usable
 from halotui.safe import clean
 from halotui.screens.driver import QuietDriver
 from halotui.screens.pages import Pages
@@ -235,6 +235,7 @@ class HalotuiApp(App[int]):
             PAST: self._past,
             PLAYER: self._replay,
             LIVE: self._replay is None,
+            LISTED: self._pages.listed,
             REQUESTS: self._pages.name == REQUESTS,
         }
         self._able = frozenset(name for name, what in there.items() if what)
@@ -406,10 +407,12 @@ class HalotuiApp(App[int]):
                 self.canvas.point(None)
         self.canvas.update()
 
-    def action_requests(self, name: str) -> None:
-        """A key of the list of requests."""
+    def action_listed(self, name: str) -> None:
+        """A key of a list."""
         getattr(self._pages, name)()
         self.canvas.update()
+
+    action_requests = action_listed  # of that list alone
 
     def action_next_theme(self) -> None:
         names = list(self._themes)

@@ -260,6 +260,7 @@ async def _look(opener: Opener, *, as_json: bool, urls: bool) -> int:
     finally:
         await feed.close()
     if as_json:
+        frame = msgspec.structs.replace(frame, kernel=(*first.kernel, *frame.kernel))
         print(msgspec.json.format(msgspec.json.encode(frame), indent=2).decode(), flush=True)
     else:
         print(text(frame, first), flush=True)

@@ -15,8 +15,9 @@ from msgspec import Struct
 from halotui.fields import CHARTED
 from halotui.model import (
     GPU_SOURCE,
-    MEMORY_SOURCE,
+    SOLE,
     Frame,
+    KernelEvent,
     Request,
     ServerEvent,
     ServerState,
@@ -28,11 +29,11 @@ REQUESTS = 2000  # finished requests kept per server
 SUBJECTS = 64  # GPUs and servers remembered at most
 EVENTS = 100  # of one kind kept per server
 KINDS = 32
+KERNEL_EVENTS = 500
 
 _SERVES = (ServerState.IDLE, ServerState.BUSY, ServerState.SLEEPING)
 _KEYS = {
-    owner: tuple(field.key for field in CHARTED if field.owner == owner)
-    for owner in ("gpu", "memory", "server")
+    owner: tuple(field.key for field in CHARTED if field.owner == owner) for owner in ("gpu", *SOLE, "server")
 }
 
 
@@ -73,6 +74,13 @@ class Noted(Struct, frozen=True):
     event: ServerEvent
 
 
+class KernelNoted(Struct, frozen=True):
+    """Likewise, of the kernel's log."""
+
+    time: float
+    event: KernelEvent
+
+
 class History:
     """Rings by subject and field: ``series(gpu.id, "gpu.busy_percent")``; the rest by server URL."""
 
@@ -82,6 +90,7 @@ class History:
         self._requests: dict[str, deque[Sample]] = {}
         self._events: dict[str, dict[str, deque[Noted]]] = {}
         self._started: dict[str, float] = {}
+        self._kernel: deque[KernelNoted] = deque(maxlen=KERNEL_EVENTS)
         self.times = Ring(length)
 
     def push(self, frame: Frame) -> None:
@@ -89,8 +98,10 @@ class History:
         self.times.push(frame.time)
         fresh = {source.id for source in frame.sources if source.state is SourceState.OK}
         seen: dict[str, object] = {}
-        if frame.memory is not None and MEMORY_SOURCE in fresh:
-            seen["memory"] = frame.memory
+        for sole, source in SOLE.items():
+            struct = getattr(frame, sole)
+            if struct is not None and source in fresh:
+                seen[sole] = struct
         if GPU_SOURCE in fresh:
             seen.update((gpu.id, gpu) for gpu in frame.gpus)
         seen.update((server.url, server) for server in frame.servers)
@@ -102,6 +113,9 @@ class History:
             struct = seen.get(subject)
             for field, ring in rings.items():
                 ring.push(getattr(struct, field.partition(".")[2], None))
+        self._kernel.extend(
+            KernelNoted(frame.time if event.time is None else event.time, event) for event in frame.kernel
+        )
         for server in frame.servers:
             if server.uptime_seconds is not None and server.state in _SERVES and server.url in self._rings:
                 self._started[server.url] = frame.time - server.uptime_seconds
@@ -125,6 +139,10 @@ class History:
     def events(self, url: str) -> Mapping[str, Sequence[Noted]]:
         """What happened to a server, by kind, as it was reported."""
         return self._events.get(url, {})
+
+    def kernel(self) -> Sequence[KernelNoted]:
+        """What the kernel's log told, oldest first."""
+        return self._kernel
 
     def started(self, url: str) -> float | None:
         """When the last process began that served there; it may have ended since."""

@@ -12,7 +12,8 @@ RECORDER = "recorder"  # captures may be made
 PAST = "past"  # there is something to look back at
 LIVE = "live"  # the frames are of now ...
 PLAYER = "player"  # ... or of a recording
-REQUESTS = "requests"  # they are what is looked at
+LISTED = "listed"  # what is looked at can be put in order ...
+REQUESTS = "requests"  # ... and it is the requests
 
 
 class Key(NamedTuple):
@@ -184,15 +185,15 @@ KEYS: tuple[Key, ...] = (
         LIVE,
     ),
     Key("slower", "minus", "pace(1)", "Longer interval", "Measure more or less often.", "-", LIVE),
-    Key("order", "o", "requests('order')", "Order", "By the next column, or the other way.", "o", REQUESTS),
+    Key("order", "o", "listed('order')", "Order", "By the next column, or the other way.", "o", LISTED),
     Key(
         "reverse",
         "O",
-        "requests('reverse')",
+        "listed('reverse')",
         "Reverse the order",
         "By the next column, or the other way.",
         "O",
-        REQUESTS,
+        LISTED,
     ),
     Key(
         "window",
@@ -225,6 +226,8 @@ KEYS: tuple[Key, ...] = (
     Key("sources", "3", "view('sources')", "Sources", "Where the numbers come from; what is missing.", "3"),
     Key("requests", "5", "view('requests')", "Requests", "What has ended: how fast, and how it ended.", "5"),
     Key("server", "6", "view('server')", "Server", "Everything that is known of the server.", "6"),
+    Key("box", "7", "view('box')", "Box", "Power and clocks, memory, platform, the kernel's log.", "7"),
+    Key("processes", "8", "view('processes')", "Processes", "Who holds GPU memory and RAM.", "8"),
     Key("history", "4", "history", "History", "What was, from minutes to days.", "4", PAST),
 )
 

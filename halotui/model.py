@@ -20,6 +20,8 @@ HOLDER_SOURCE = "holders"
 PLATFORM_SOURCE = "platform"
 KERNEL_SOURCE = "kernel log"
 PROCESS_SOURCE = "processes"
+# What a frame has one of, by its key there, and the source that it is as old as.
+SOLE = {"memory": MEMORY_SOURCE, "account": MEMORY_SOURCE, "system": SYSTEM_SOURCE, "energy": GPU_SOURCE}
 
 
 class SourceState(StrEnum):
@@ -246,10 +248,10 @@ class Platform(Struct, frozen=True, omit_defaults=True, kw_only=True):
     kernel_parameters: tuple[str, ...] = ()  # those that matter here: amd_iommu=off, ttm.pages_limit=…
     module_parameters: dict[str, str] = {}  # in force: ttm.pages_limit, amdgpu.cwsr_enable ...
     firmware: str | None = None  # version of the linux-firmware package
-    mes: str | None = None  # microcode of the GPU's scheduler; root alone may read it
+    mes: str | None = None  # microcode of the GPU's scheduler
     mesa: str | None = None
     rocm: str | None = None
-    installed_bytes: int | None = None  # memory modules; root alone may read it
+    installed_bytes: int | None = None  # memory modules
     power_mode: str | None = None  # platform_profile
     power_modes: tuple[str, ...] = ()  # that there are
     governor: str | None = None

@@ -63,6 +63,8 @@ SHOTS = (
     Shot("explain", 120, 40, fault="spec-decay", keys=("e",)),
     Shot("requests", 120, 40, keys=("5", "p")),
     Shot("server", 120, 40, keys=("6",)),
+    Shot("box", 120, 40, keys=("7",)),
+    Shot("processes", 120, 40, keys=("8",)),
     Shot("check", 120, 40, keys=("b",)),
     Shot("result", 120, 40, keys=("b", "enter")),
     Shot("replay", 120, 40, fault="spec-decay", replay=True),

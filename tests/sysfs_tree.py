@@ -43,6 +43,12 @@ def v3_0(**changed: int) -> bytes:
         "ipu_power": 20,
         "gfx_power": 18720,
         "all_core_power": 2500,
+        "ipuclk": 1267,
+        "npu": -1,  # %, of each column; -1: another one each
+        "coreclk": 1400,
+        "spl": 0,
+        "fppt": 34055,
+        "thm_gfx": 306735,
         "gfxclk": 2900,
         "fclk": 2000,
         "uclk": 1000,
@@ -55,17 +61,18 @@ def v3_0(**changed: int) -> bytes:
         *[0] * 16,  # cores: not measured
         0,  # skin
         *(v("gfx_activity"), v("vcn_activity")),
-        *range(8),  # NPU columns
+        *(range(8) if v("npu") < 0 else [v("npu")] * 8),  # columns
         *[3] * 16,
         *(65534, 9000, 0, 0),  # DRAM and NPU traffic
         3719000000000,
         *(v("socket_power"), v("ipu_power"), 38430, v("gfx_power"), 0, v("all_core_power")),
         *[150] * 16,
         *(0, _NONE, _NONE),  # system power, STAPM limits
-        *(v("gfxclk"), 1200, 0, 0, v("fclk"), 0, v("uclk"), 0),
-        *[1400] * 16,
+        *(v("gfxclk"), 1200, 0, v("ipuclk"), v("fclk"), 0, v("uclk"), 0),
+        *[1400] * 15,
+        v("coreclk"),
         *(5150, v("gfx_maxfreq")),
-        *(0, 0, 34055, 0, 0, 306735, 0, 1_000_000),
+        *(0, v("spl"), v("fppt"), 0, 0, v("thm_gfx"), 0, 1_000_000),
     )
 
 

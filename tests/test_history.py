@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 import builders
-from halotui.history import REQUESTS, SUBJECTS, History, Ring
-from halotui.model import SourceState
+from halotui.history import KERNEL_EVENTS, REQUESTS, SUBJECTS, History, Ring
+from halotui.model import KernelEvent, Severity, SourceState
 
 GPU, URL = builders.GPU, builders.URL
 OK = (builders.source("gpu"), builders.source("memory"))
@@ -92,3 +93,14 @@ def test_it_does_not_grow_without_bound() -> None:
         server = builders.server(f"http://h:{time}", requests=(builders.request(),) * 3)
         history.push(builders.frame(float(time), servers=[server]))
     assert len(history._rings) == len(history._requests) == SUBJECTS
+
+
+def test_what_the_kernel_told_is_kept() -> None:
+    history = History(10)
+    for second in range(KERNEL_EVENTS):
+        old = KernelEvent(kind="suspend", severity=Severity.INFO, text="it sleeps", time=5.0)
+        new = KernelEvent(kind="resume", severity=Severity.INFO, text="it woke")
+        history.push(replace(builders.frame(100.0 + second), kernel=(old, new)))
+    kept = history.kernel()
+    assert len(kept) == KERNEL_EVENTS and [noted.event.kind for noted in kept][:2] == ["suspend", "resume"]
+    assert (kept[0].time, kept[-1].time) == (5.0, 99.0 + KERNEL_EVENTS)  # as said, else the frame's

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 import builders
 from halotui.exporters.text import text
-from halotui.model import Frame, ModelState, ServedModel, ServerEvent, Severity
+from halotui.model import (
+    Account,
+    Energy,
+    Frame,
+    Holder,
+    KernelEvent,
+    ModelState,
+    Platform,
+    ServedModel,
+    ServerEvent,
+    Severity,
+)
 
 URL = builders.URL
 
@@ -45,3 +58,27 @@ def test_the_last_events_of_every_frame() -> None:
     frames = [frame(number) for number in range(4)]
     block = text(frames[3], *frames[:3]).split("http://other:1")[0].splitlines()
     assert [line for line in block if "full" in line] == [f"    critical full {n}" for n in (1, 2, 3)]
+
+
+def test_the_box() -> None:
+    frame = replace(
+        builders.frame(servers=[]),
+        account=Account(total_bytes=128 << 30, headroom_bytes=40 << 30, leaked_gtt_bytes=2 << 30),
+        holders=(
+            Holder(pid=7, name="llama-server", gtt_bytes=60 << 30, container="toolbox-rocm"),
+            Holder(pid=8, name="other", rss_bytes=2 << 30, hidden=True),
+        ),
+        energy=Energy(seconds=60, watt_hours=1.234, decode_joules_per_token=2.5),
+        platform=Platform(kernel="6.18.9", kernel_parameters=("amd_iommu=off",)),
+        kernel=(
+            KernelEvent(kind="boot", severity=Severity.INFO, text="memory pools"),
+            KernelEvent(kind="gpu-reset", severity=Severity.CRITICAL, text="GPU reset", process="a", pid=3),
+        ),
+    )
+    said = text(frame).splitlines()
+    assert "    headroom 40.0 GiB · leaked GTT 2.00 GiB" in said
+    assert "process  7 llama-server in toolbox-rocm · GTT 60.0 GiB" in said
+    assert "process  8 other · RSS 2.00 GiB · its GPU memory is hidden from us" in said
+    assert "energy   energy 1.23 Wh · per token 2.50 J" in said
+    assert "platform kernel 6.18.9" in said and "    amd_iommu=off" in said
+    assert [line for line in said if line.startswith("kernel ")] == ["kernel   critical GPU reset (a pid 3)"]

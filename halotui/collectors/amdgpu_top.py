@@ -8,7 +8,14 @@ from typing import Any
 
 import msgspec
 
-from halotui.collectors.gpu_metrics import MEGAHERTZ, PERCENT, Unit, normalise, shared_with_gpu
+from halotui.collectors.gpu_metrics import (
+    APU_REVISIONS,
+    MEGAHERTZ,
+    PERCENT,
+    Unit,
+    normalise,
+    shared_with_gpu,
+)
 from halotui.hosts import Host
 from halotui.model import Gpu, SourceState, Unavailable
 from halotui.safe import clean
@@ -28,6 +35,7 @@ _ROWS = (
     ("vram_used_bytes", ("VRAM", "Total VRAM Usage"), _MEBIBYTE),
     ("vram_total_bytes", ("VRAM", "Total VRAM"), _MEBIBYTE),
     ("busy_percent", ("gpu_activity", "GFX"), PERCENT),
+    ("media_busy_percent", ("gpu_activity", "MediaEngine"), PERCENT),
     ("sclk_hertz", ("Sensors", "GFX_SCLK"), MEGAHERTZ),
     ("mclk_hertz", ("Sensors", "GFX_MCLK"), MEGAHERTZ),
     ("fclk_hertz", ("Sensors", "FCLK"), MEGAHERTZ),
@@ -35,11 +43,18 @@ _ROWS = (
     ("socket_power_watts", ("Sensors", "Input Power"), _WATT),
     ("temperature_celsius", ("Sensors", "Edge Temperature"), _CELSIUS),
 )
-_APU_TABLES = (2, 3)  # gpu_metrics of a discrete GPU has other units
+_ACTIVITY = ("busy_percent", "media_busy_percent")
+# npu_metrics, of amdxdna, by the names that gpu_metrics v3.0 has for the same
+_NPU = {
+    "average_ipu_activity": "npu_busy",
+    "average_ipu_power": "npu_power",
+    "average_ipuclk_frequency": "npuclk_freq",
+}
 
 
 def parse(line: bytes) -> tuple[Gpu, ...]:
-    """The devices of one line of ``amdgpu_top -J``; none when all of them sleep. Memory is to the MiB.
+    """The devices of one line of ``amdgpu_top -J``, integrated ones first; of a sleeper its name alone.
+    Memory is to the MiB.
 
     Raises Unavailable(FAILED) when the line is not such an object.
     """
@@ -47,10 +62,13 @@ def parse(line: bytes) -> tuple[Gpu, ...]:
         found = msgspec.json.decode(line)
     except (ValueError, RecursionError):
         raise Unavailable(SourceState.FAILED, "amdgpu_top wrote a line that is not JSON") from None
-    devices = _at(found, "devices")
+    devices, suspended = _at(found, "devices"), _at(found, "suspended_devices")
     if not isinstance(devices, list):
         raise Unavailable(SourceState.FAILED, "amdgpu_top wrote JSON without a list of devices")
-    return tuple(_gpu(device, index) for index, device in enumerate(devices) if isinstance(device, dict))
+    awake = (_gpu(device, index) for index, device in enumerate(devices) if isinstance(device, dict))
+    asleep = (_sleeper(device) for device in (suspended if isinstance(suspended, list) else ()))
+    gpus = (*awake, *(gpu for gpu in asleep if gpu is not None))
+    return tuple(sorted(gpus, key=lambda gpu: gpu.integrated is not True))
 
 
 async def stream(host: Host) -> AsyncGenerator[tuple[Gpu, ...], None]:
@@ -97,16 +115,39 @@ def _gpu(device: dict[str, Any], index: int) -> Gpu:
     for field, path, unit in _ROWS:
         if values.get(field) is None:
             values[field] = unit.of(_at(device, *path, "value"))
-    values |= {field: value for field, value in _metrics(device).items() if field != "busy_percent"}
+    interpreted = {field: values[field] for field in _ACTIVITY if values[field] is not None}
+    values |= _metrics(device) | interpreted
     name = _text(_at(device, "Info", "DeviceName")) or _text(_at(device, "Info", "ASIC Name"))
     slot = _text(_at(device, "Info", "PCI")) or _text(_at(device, "Info", "DevicePath", "pci"))
-    return Gpu(id=slot or f"gpu{index}", source="amdgpu_top", name=name, **values)
+    kind = _at(device, "Info", "GPU Type")
+    return Gpu(
+        id=slot or f"gpu{index}",
+        source="amdgpu_top",
+        name=name,
+        integrated=kind == "APU" if isinstance(kind, str) else None,
+        throttle_known=False,  # the counters of gpu_metrics are not in its JSON
+        **values,
+    )
+
+
+def _sleeper(device: object) -> Gpu | None:
+    slot = _text(_at(device, "pci"))
+    name = _text(_at(device, "DeviceName"))
+    return Gpu(id=slot, source="amdgpu_top", name=name, asleep=True) if slot else None
 
 
 def _metrics(device: dict[str, Any]) -> dict[str, Any]:
+    """Of an APU: the table of a discrete GPU has other units."""
     raw = _at(device, "gpu_metrics")
     major = _at(raw, "header", "format_revision")
-    return shared_with_gpu(normalise(major, 0, raw)) if major in _APU_TABLES else {}
+    values = shared_with_gpu(normalise(major, 0, raw)) if major in APU_REVISIONS else {}
+    npu = {name: _plain(_at(device, "npu_metrics", key)) for name, key in _NPU.items()}
+    return shared_with_gpu(normalise(3, 0, npu)) | values
+
+
+def _plain(value: object) -> object:
+    """Without the unit that numbers are wrapped in."""
+    return value.get("value") if isinstance(value, dict) else value
 
 
 def _text(value: object) -> str | None:

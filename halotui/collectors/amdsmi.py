@@ -28,6 +28,7 @@ INTERVAL_SECONDS = 1.0
 
 _CELSIUS = Unit(float, 1, 200)
 _WATT = Unit(float, 1, 1000)
+_SHARE = Unit(float, 0, 1000)
 _BYTES = Unit(int, 0, 2**63 - 1)
 _UNSET = (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 
@@ -73,6 +74,18 @@ _QUANTITIES: tuple[tuple[str, Unit | None, _Call], ...] = (
     ("temperature_celsius", _CELSIUS, _edge),
     ("performance_level", None, lambda smi, gpu: smi.amdsmi_get_gpu_perf_level(gpu)),
 )
+# Gpu field: keys of an APU's gpu_metrics as releases from 2026 on hand it through, the first that has a value
+# wins; and between which values it is a measurement. W and °C may have a fraction.
+_TABLE: dict[str, tuple[tuple[str, ...], Unit]] = {
+    "soc_temperature_celsius": (("temperature_soc",), _CELSIUS),
+    "gfx_power_watts": (("average_gfx_power",), _SHARE),
+    "cpu_power_watts": (("average_all_core_power", "average_cpu_power"), _SHARE._replace(least=0.001)),
+    "npu_power_watts": (("average_ipu_power",), _SHARE),
+    "sclk_limit_hertz": (("current_gfx_maxfreq",), MEGAHERTZ),
+    "cpu_hertz": (("current_coreclk",), MEGAHERTZ),
+    "cpu_limit_hertz": (("current_core_maxfreq",), MEGAHERTZ),
+    "npu_hertz": (("average_ipuclk_frequency",), MEGAHERTZ),
+}
 _LEVEL = "AMDSMI_DEV_PERF_LEVEL_"  # before AUTO, HIGH ...; the kernel says auto, high
 
 
@@ -118,10 +131,20 @@ def _gpu(raw: dict[str, Any], index: int) -> Gpu:
             values[field] = None if value in _UNSET else unit.of(value)
         elif isinstance(value, str) and value != "N/A":
             values[field] = clean(value, 80) or None
+    for field, (_, unit) in _TABLE.items():
+        values[field] = _within(raw.get(field), unit)
+    if raw.get("integrated") is True:
+        values["integrated"] = True
     values["id"] = values.get("id") or f"gpu{index}"
     if level := values.get("performance_level"):
         values["performance_level"] = level.removeprefix(_LEVEL).lower()
-    return Gpu(source="amdsmi", **values)
+    return Gpu(source="amdsmi", throttle_known=False, **values)
+
+
+def _within(value: object, unit: Unit) -> float | None:
+    if isinstance(value, float):
+        return value if unit.convert is float and unit.least <= value <= unit.most else None
+    return unit.of(value)
 
 
 def _ask(smi: Any, gpus: Iterable[Any]) -> dict[str, Any]:
@@ -131,8 +154,22 @@ def _ask(smi: Any, gpus: Iterable[Any]) -> dict[str, Any]:
         for field, _, call in _QUANTITIES:
             with suppress(Exception):  # not supported here, or a call that this release lacks
                 raw[field] = call(smi, gpu)
+        with suppress(Exception):
+            raw |= _of_table(smi.amdsmi_get_gpu_metrics_info(gpu))
         asked.append(raw)
     return {"gpus": asked}
+
+
+def _of_table(table: dict[str, Any]) -> dict[str, Any]:
+    """``is_apu`` is False as well where the table could not be read: only True tells anything."""
+    raw: dict[str, Any] = {"integrated": True} if table.get("is_apu") is True else {}
+    for field, (keys, _) in _TABLE.items():
+        found = (table.get(f"apu_metrics.{key}") for key in keys)
+        value = next((value for value in found if value not in (None, "N/A")), None)
+        if isinstance(value, (list, tuple)):
+            value = max((one for one in value if isinstance(one, int) and one not in _UNSET), default=None)
+        raw[field] = value
+    return raw
 
 
 def _complaint(error: Exception, doing: str) -> dict[str, str]:

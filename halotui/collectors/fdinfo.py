@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from msgspec import Struct
 
 _UNITS = {b"KiB": 1024, b"MiB": 1 << 20, b"GiB": 1 << 30}
 _ENGINE = b"drm-engine-"  # time that a ring worked for it; drm-engine-capacity-* count rings
+_DIGITS = 20  # of a 64-bit counter
 Client = tuple[bytes, bytes]  # drm-pdev, drm-client-id: one client may have many descriptors
 Held = tuple[int, int]  # bytes of GTT and of VRAM
 
@@ -15,7 +18,12 @@ class Share(Struct, frozen=True):
 
     client: Client
     held: Held
-    engine_seconds: float | None  # of all engines, since the client began
+    engines: dict[bytes, float]  # gfx, compute ... -> seconds of work since the client began; none at rest
+
+    @property
+    def engine_seconds(self) -> float | None:
+        """Of all engines together."""
+        return sum(self.engines.values()) if self.engines else None
 
 
 def client(data: bytes) -> tuple[Client, Held] | None:
@@ -23,6 +31,7 @@ def client(data: bytes) -> tuple[Client, Held] | None:
     return _client(_told(data))
 
 
+@lru_cache(maxsize=256)  # a client at rest says the same each time
 def read(data: bytes) -> Share | None:
     """All that a fdinfo tells. None: not one of amdgpu."""
     told = _told(data)
@@ -53,13 +62,18 @@ def _resident(told: dict[bytes, bytes], pool: bytes) -> int | None:
     if value is None:
         return None
     number, _, unit = value.partition(b" ")
-    return int(number) * _UNITS.get(unit.strip(), 1) if number.isdigit() else None
+    return int(number) * _UNITS.get(unit.strip(), 1) if _counts(number) else None
 
 
-def _engines(told: dict[bytes, bytes]) -> float | None:
-    spent = [
-        int(number)
+def _engines(told: dict[bytes, bytes]) -> dict[bytes, float]:
+    return {
+        key.removeprefix(_ENGINE): int(number) / 1e9
         for key, value in told.items()
-        if key.startswith(_ENGINE) and (number := value.removesuffix(b" ns")).isdigit() and number != value
-    ]
-    return sum(spent) / 1e9 if spent else None
+        if key.startswith(_ENGINE)
+        and (number := value.removesuffix(b" ns")) != value  # capacities are bare numbers
+        and _counts(number)
+    }
+
+
+def _counts(number: bytes) -> bool:
+    return number.isdigit() and len(number) <= _DIGITS

@@ -8,7 +8,7 @@ v3.0 hands on what the firmware gives, which is whole percent on Strix Halo.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -20,8 +20,8 @@ class Unit(NamedTuple):
     """How a raw count becomes our unit, and between which raw values it is a measurement at all."""
 
     convert: Callable[[int], float]
-    least: int
-    most: int
+    least: float
+    most: float
 
     def of(self, raw: object) -> float | None:
         """The converted value; None for whatever is not a number, or out of range."""
@@ -30,19 +30,20 @@ class Unit(NamedTuple):
         return self.convert(raw)
 
 
-# A clock or a die at 0 is a field that nobody filled, and so is a package below 1 W: some firmware of the
-# v2 family writes whole watts where mW are due.
+# A clock, a die or the cores that run this program at 0 are fields that nobody filled, and so is a package
+# below 1 W: some firmware of the v2 family writes whole watts where mW are due.
 CENTICELSIUS = Unit(lambda raw: raw / 100, 1, 20_000)
 PERCENT = Unit(float, 0, 100)
 CENTIPERCENT = Unit(lambda raw: raw / 100, 0, 10_000)
 MILLIWATT = Unit(lambda raw: raw / 1000, 0, 1_000_000)
+CPU_MILLIWATT = MILLIWATT._replace(least=1)
 SOCKET_MILLIWATT = MILLIWATT._replace(least=1000)
 MEGAHERTZ = Unit(lambda raw: raw * 1_000_000, 1, 20_000)
 COUNT = Unit(int, 0, 2**63 - 1)
 
 
 class GpuMetrics(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One decoded table; named as in ``Gpu`` where the quantity is the same.
+    """One decoded table; named as in ``Gpu`` but for the limiters, and in its units.
 
     A residency counts while its limiter is engaged, since boot and in a unit that is not documented:
     only a difference says something, and a fall means that the counter began anew.
@@ -52,17 +53,18 @@ class GpuMetrics(Struct, frozen=True, omit_defaults=True, kw_only=True):
     content_revision: int
     temperature_celsius: float | None = None  # gfx
     soc_temperature_celsius: float | None = None
-    skin_temperature_celsius: float | None = None
     busy_percent: float | None = None  # gfx
     media_busy_percent: float | None = None  # VCN
-    ipu_busy_percent: tuple[float | None, ...] = ()  # one per NPU column
+    npu_busy_percent: float | None = None  # mean of the columns that are told
     socket_power_watts: float | None = None
     gfx_power_watts: float | None = None
-    ipu_power_watts: float | None = None
+    npu_power_watts: float | None = None
     cpu_power_watts: float | None = None
     sclk_hertz: int | None = None  # averages over the firmware's filter, about 1 s
     mclk_hertz: int | None = None
     fclk_hertz: int | None = None
+    npu_hertz: int | None = None
+    cpu_hertz: int | None = None  # of the fastest core
     sclk_limit_hertz: int | None = None
     cpu_limit_hertz: int | None = None
     throttle_prochot: int | None = None
@@ -107,7 +109,7 @@ throttle_residency_prochot:I throttle_residency_spl:I throttle_residency_fppt:I 
 throttle_residency_thm_core:I throttle_residency_thm_gfx:I throttle_residency_thm_soc:I
 time_filter_alphavalue:I :4x
 """
-_LIMITERS = ("prochot", "spl", "fppt", "sppt", "thm_core", "thm_gfx", "thm_soc")
+LIMITERS = ("prochot", "spl", "fppt", "sppt", "thm_core", "thm_gfx", "thm_soc")
 
 # GpuMetrics field, name in the table, unit
 _COMMON = (
@@ -118,26 +120,34 @@ _COMMON = (
     ("sclk_hertz", "average_gfxclk_frequency", MEGAHERTZ),
     ("mclk_hertz", "average_uclk_frequency", MEGAHERTZ),
     ("fclk_hertz", "average_fclk_frequency", MEGAHERTZ),
+    ("cpu_hertz", "current_coreclk", MEGAHERTZ),
 )
 QUANTITIES: dict[int, tuple[tuple[str, str, Unit], ...]] = {
     2: (
         *_COMMON,
         ("busy_percent", "average_gfx_activity", CENTIPERCENT),
         ("media_busy_percent", "average_mm_activity", CENTIPERCENT),
-        ("cpu_power_watts", "average_cpu_power", MILLIWATT),
+        ("cpu_power_watts", "average_cpu_power", CPU_MILLIWATT),
     ),
     3: (
         *_COMMON,
-        ("skin_temperature_celsius", "temperature_skin", CENTICELSIUS),
         ("busy_percent", "average_gfx_activity", PERCENT),
         ("media_busy_percent", "average_vcn_activity", CENTIPERCENT),
-        ("ipu_busy_percent", "average_ipu_activity", PERCENT),
-        ("ipu_power_watts", "average_ipu_power", MILLIWATT),
-        ("cpu_power_watts", "average_all_core_power", MILLIWATT),
+        ("npu_busy_percent", "average_ipu_activity", PERCENT),
+        ("npu_power_watts", "average_ipu_power", MILLIWATT),
+        ("npu_hertz", "average_ipuclk_frequency", MEGAHERTZ),
+        ("cpu_power_watts", "average_all_core_power", CPU_MILLIWATT),
         ("sclk_limit_hertz", "current_gfx_maxfreq", MEGAHERTZ),
         ("cpu_limit_hertz", "current_core_maxfreq", MEGAHERTZ),
-        *((f"throttle_{limiter}", f"throttle_residency_{limiter}", COUNT) for limiter in _LIMITERS),
+        *((f"throttle_{limiter}", f"throttle_residency_{limiter}", COUNT) for limiter in LIMITERS),
     ),
+}
+
+
+# what an array of the table comes to, of those of its places that are told
+_TOGETHER: dict[str, Callable[[Sequence[float]], float]] = {
+    "npu_busy_percent": lambda columns: sum(columns) / len(columns),
+    "cpu_hertz": max,
 }
 
 
@@ -147,11 +157,18 @@ class Layout(NamedTuple):
     size: int  # bytes
     fields: dict[str, tuple[str, int]]  # name: struct code, offset
 
-    def raw(self, blob: bytes, name: str) -> int | list[int | None] | None:
-        code, offset = self.fields[name]
-        unset = (1 << 8 * struct.calcsize("<" + code[-1])) - 1
-        values = [None if v == unset else v for v in struct.unpack_from("<" + code, blob, offset)]
-        return values if len(code) > 1 else values[0]
+
+class _Place(NamedTuple):
+    """How one field of a table is taken out of it."""
+
+    name: str
+    struct: struct.Struct
+    offset: int
+    unset: int  # all ones
+
+    def raw(self, blob: bytes) -> int | list[int | None] | None:
+        values = [None if v == self.unset else v for v in self.struct.unpack_from(blob, self.offset)]
+        return values if len(values) > 1 else values[0]
 
 
 def _layout(text: str) -> Layout:
@@ -163,6 +180,11 @@ def _layout(text: str) -> Layout:
     return Layout(struct.calcsize(before), fields)
 
 
+def _place(layout: Layout, name: str) -> _Place:
+    code, offset = layout.fields[name]
+    return _Place(name, struct.Struct("<" + code), offset, (1 << 8 * struct.calcsize("<" + code[-1])) - 1)
+
+
 LAYOUTS = {
     (2, 1): _layout(_V2_1),
     (2, 2): _layout(_V2_2),
@@ -170,52 +192,77 @@ LAYOUTS = {
     (2, 4): _layout(_V2_4),
     (3, 0): _layout(_V3_0),
 }
+_PLACES = {
+    version: tuple(_place(layout, name) for _, name, _ in QUANTITIES[version[0]])
+    for version, layout in LAYOUTS.items()
+}
+APU_REVISIONS = (2, 3)  # of the table's format; 1 is a discrete GPU's
 
 
-def decode(blob: bytes) -> GpuMetrics:
-    """The table in ``blob``, as read from ``gpu_metrics`` in one go.
+def revision(blob: bytes) -> tuple[int, int] | None:
+    """Format and content, of a layout that may not be known; None where not even the header is there."""
+    return (blob[2], blob[3]) if len(blob) >= 4 else None
 
-    Raises Unavailable(FAILED) for any other size or revision: a discrete GPU (v1), or a kernel newer
-    than this code.
+
+def decode(blob: bytes, path: str = "gpu_metrics") -> GpuMetrics:
+    """The table in ``blob``, as read from ``path`` in one go.
+
+    Raises Unavailable: NO_DATA for the table of a discrete GPU, whose files say the same; FAILED for any
+    other size or revision, as of a kernel newer than this code.
     """
-    if len(blob) < 4:
+    version = revision(blob)
+    if version is None:
         raise Unavailable(SourceState.FAILED, f"gpu_metrics holds {len(blob)} bytes: too few for a header")
-    size, major, minor = struct.unpack_from("<HBB", blob)
-    layout = LAYOUTS.get((major, minor))
+    major, minor = version
+    if major == 1:
+        raise Unavailable(
+            SourceState.NO_DATA,
+            f"gpu_metrics v1.{minor} is a discrete GPU's: its sensor files are read instead",
+        )
+    layout = LAYOUTS.get(version)
+    size = int.from_bytes(blob[:2], "little")
     if layout is None or not layout.size == size == len(blob):
         told = f"{len(blob)} bytes" if size == len(blob) else f"{len(blob)} bytes that claim to be {size}"
         raise Unavailable(
             SourceState.FAILED,
             f"gpu_metrics v{major}.{minor} of {told}: a layout not known here",
-            "report it with a copy of the file: cat /sys/class/drm/card*/device/gpu_metrics > gm.bin",
+            f"report it with a copy of the file: cat {path} > gm.bin",
         )
-    raw = {name: layout.raw(blob, name) for _, name, _ in QUANTITIES[major]}
-    return normalise(major, minor, raw)
+    return normalise(major, minor, {place.name: place.raw(blob) for place in _PLACES[version]})
 
 
 def normalise(major: int, minor: int, raw: Mapping[str, object]) -> GpuMetrics:
     """A table given as the kernel's field names and raw counts, in our units. Revision 2 and 3 only."""
-    values: dict[str, Any] = {}
-    for field, name, unit in QUANTITIES.get(major, ()):
-        value = raw.get(name)
-        values[field] = tuple(map(unit.of, value)) if isinstance(value, list) else unit.of(value)
-    values["ipu_busy_percent"] = values.get("ipu_busy_percent") or ()
+    values: dict[str, Any] = {
+        field: _value(field, raw.get(name), unit) for field, name, unit in QUANTITIES.get(major, ())
+    }
+    if values.get("socket_power_watts") is None and isinstance(raw.get("average_socket_power"), int):
+        values |= dict.fromkeys(_SHARES)  # that firmware counts watts in another way, here as well
     return GpuMetrics(format_revision=major, content_revision=minor, **values)
+
+
+def _value(field: str, raw: object, unit: Unit) -> float | None:
+    if not isinstance(raw, list):
+        return unit.of(raw)
+    known = [value for one in raw if (value := unit.of(one)) is not None]
+    together = _TOGETHER.get(field)
+    return together(known) if known and together is not None else None
 
 
 def shared_with_gpu(metrics: GpuMetrics) -> dict[str, Any]:
     """The known quantities that ``Gpu`` has too, by field name."""
-    values = {field: getattr(metrics, field) for field in _SHARED}
-    return {field: value for field, value in values.items() if value is not None}
+    return {field: value for field in _SHARED if (value := getattr(metrics, field)) is not None}
 
 
-_SHARED = (
-    "busy_percent",
-    "sclk_hertz",
-    "sclk_limit_hertz",
-    "mclk_hertz",
-    "fclk_hertz",
-    "socket_power_watts",
-    "gfx_power_watts",
-    "temperature_celsius",
+def limiters(metrics: GpuMetrics) -> dict[str, int]:
+    """The counters of throttle residency that it has, by limiter."""
+    return {limiter: value for limiter, field in _COUNTERS if (value := getattr(metrics, field)) is not None}
+
+
+_SHARES = ("gfx_power_watts", "cpu_power_watts", "npu_power_watts")
+_COUNTERS = tuple((limiter, f"throttle_{limiter}") for limiter in LIMITERS)
+_SHARED = tuple(
+    field
+    for field in GpuMetrics.__struct_fields__
+    if not field.startswith("throttle_") and not field.endswith("_revision")
 )

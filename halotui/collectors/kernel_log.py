@@ -1,4 +1,5 @@
-"""GPU trouble in the kernel log, and in the words of llama.cpp and ROCm when it reaches them.
+"""GPU trouble of a time that is past, for whoever measured: in the kernel log, and in the words of llama.cpp
+and ROCm when it reaches them.
 
 ``journalctl -k`` needs the group adm or systemd-journal, ``dmesg`` root on most distributions: a log that may
 not be read has no lines, and says that it was denied.
@@ -10,10 +11,9 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from enum import StrEnum
 
-from msgspec import Struct
-
+from halotui.collectors import kernel_lines
+from halotui.collectors.kernel_lines import Kind, Part, Row
 from halotui.hosts.hands import Hands
 from halotui.safe import clean
 
@@ -21,23 +21,6 @@ MOST_LINES = 40  # the first ones name the cause, the last ones the end
 LINE = 300  # characters
 SECONDS = 10.0  # for journalctl on a cold disk
 LAST_WORDS_SECONDS = 600.0  # a kernel may go on for so long after the last sample was stored
-
-
-class Level(StrEnum):
-    INFO = "info"  # a fact, or what goes with a fault: who was at it, what is dumped
-    WARNING = "warning"  # of the set-up: not of this moment
-    CRITICAL = "critical"
-    OK = "ok"  # it came back
-
-
-class Pattern(Struct, frozen=True):
-    """One kind of line. Unanchored: the prefix differs from kernel to kernel."""
-
-    what: str  # in a few words
-    level: Level
-    regex: re.Pattern[str]
-    fault: bool = False  # it belongs to the story of a fault, though it is none itself
-    hang: bool = False  # the GPU stood still
 
 
 class Lines(tuple[str, ...]):
@@ -51,112 +34,26 @@ class Lines(tuple[str, ...]):
         return self
 
 
-def _row(level: Level, what: str, *forms: str, fault: bool = False, hang: bool = False) -> Pattern:
-    return Pattern(what, level, re.compile("|".join(forms)), fault or level in (_CRIT, _OK), hang)
-
-
-_INFO, _WARN, _CRIT, _OK = Level.INFO, Level.WARNING, Level.CRITICAL, Level.OK
-PATTERNS = (
-    _row(_INFO, "memory pools", r"\d+M of (?:VRAM|GTT) memory ready", r"GART: \d+M", r"Capping GTT to \d+M"),
-    _row(
-        _WARN,
-        "gttsize",
-        r"Configuring gttsize via module parameter is deprecated",
-        r"GTT size has been set as \d+ but TTM size has been set as \d+",
-    ),
-    _row(_WARN, "firmware", r"MES FW version must be >="),
-    _row(_WARN, "kernel parameter", r"unknown parameter '\w+' ignored"),
-    _row(
-        _CRIT,
-        "MES does not answer",
-        r"MES failed to respon(?:d to|se) msg=\w+",
-        r"MES might be in unrecoverable state, issue a GPU reset",
-        hang=True,
-    ),
-    _row(
-        _CRIT,
-        "a queue is stuck",
-        r"failed to (?:remove hardware queue from MES|unmap legacy queue|reset legacy queue)",
-        r"Failed to evict (?:queue \d+|process queues)",
-        r"Failed to quiesce KFD",
-        r"Suspending all queues failed",
-        hang=True,
-    ),
-    _row(
-        _CRIT,
-        "GPU reset",
-        r"GPU reset begin!",
-        r"GPU reset end with ret = -?\d+",
-        r"VRAM is lost due to GPU reset",
-        r"device lost from bus",
-        hang=True,
-    ),
-    _row(
-        _OK,
-        "recovered",
-        r"GPU reset(?:\(\d+\))? succeeded",
-        r"Ring \S+ reset succeeded",
-        r"device wedged, but recovered through reset",
-    ),
-    _row(
-        _CRIT,
-        "ring time-out",
-        r"ring (?:gfx|comp|sdma|vcn)\S* timeout",
-        r"Ring \S+ reset failed",
-        hang=True,
-    ),
-    _row(
-        _CRIT,
-        "page fault",
-        r"\[(?:gfx|mm)hub\d*\] (?:no-retry )?page fault \(src_id:\d+ ring:\d+ vmid:\d+ pasid:\d+\)",
-        r"GCVM_L2_PROTECTION_FAULT_STATUS:0x[0-9A-Fa-f]+",
-    ),
-    _row(
-        _CRIT,
-        "SMU does not answer",
-        r"SMU: I'm not done with your previous command",
-        r"Failed to export SMU metrics table",
-        hang=True,
-    ),
-    # The user's side: what llama.cpp and the runtimes print.
-    _row(
-        _CRIT,
-        "GPU hang",
-        r"HW Exception by GPU node-\d+.*reason\s*:\s*GPU Hang",
-        r"The CS has been cancelled because the context is lost",
-        r"ErrorDeviceLost",
-        hang=True,
-    ),
-    _row(_CRIT, "memory access fault", r"Memory access fault by GPU node-\d+"),
-    _row(_INFO, "culprit", r"(?:Process|in process) \S+ pid \d+ thread", fault=True),
-    _row(
-        _INFO,
-        "dump",
-        r"Dumping IP State",
-        r"AMDGPU device coredump file has been created",
-        r"Fence fallback timer expired on ring",
-        r"Freeing queue vital buffer",
-        fault=True,
-    ),
-)
-_ANY = re.compile("|".join(f"(?:{pattern.regex.pattern})" for pattern in PATTERNS if pattern.fault))
+_ROWS = (*kernel_lines.ROWS, *kernel_lines.PROGRAM_ROWS)
 _STAMP = re.compile(r"\[?(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,](\d+))?([+-]\d\d:?\d\d|Z)?")
 
 
-def match(line: str) -> Pattern | None:
+def match(line: str) -> Row | None:
     """The row of the table that a line is of."""
-    return next((pattern for pattern in PATTERNS if pattern.regex.search(line)), None)
+    matched = kernel_lines.match(line, _ROWS)
+    return matched[0] if matched is not None else None
 
 
-def trouble(line: str) -> Pattern | None:
-    """The row of a line that tells of a fault of the GPU."""
-    pattern = match(line)
-    return pattern if pattern is not None and pattern.level is Level.CRITICAL else None
+def trouble(line: str) -> Kind | None:
+    """The kind of a line that tells of a fault of the GPU."""
+    row = match(line)
+    return row.of if row is not None and row.of.part >= Part.FAULT else None
 
 
-def hang(lines: Iterable[str]) -> Pattern | None:
-    """The first row among the lines' that says that the GPU stood still."""
-    return next((found for line in lines if (found := trouble(line)) and found.hang), None)
+def hang(lines: Iterable[str]) -> Kind | None:
+    """The first kind among the lines' that says that the GPU stood still."""
+    found = (row.of for line in lines if (row := match(line)))
+    return next((kind for kind in found if kind.part is Part.HANG), None)
 
 
 async def since(hands: Hands, began_time: float) -> Lines:
@@ -215,7 +112,7 @@ def _not_before(line: str, began_time: float) -> bool:
 
 def _story(lines: Sequence[str]) -> tuple[str, ...]:
     """What belongs to a fault, without the rest of the log; nothing where no line tells of one."""
-    kept = [line for line in lines if _ANY.search(line)]
+    kept = [line for line in lines if (row := match(line)) and row.of.part is not Part.NONE]
     if not any(trouble(line) for line in kept):
         return ()
     if len(kept) > MOST_LINES:

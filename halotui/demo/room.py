@@ -24,8 +24,9 @@ from halotui.demo import BoxError, at_work, backends, household
 from halotui.demo.life import BOX
 from halotui.demo.model import BENCH, SLOW, SLOW_DRAFT, write_preset
 from halotui.demo.server import FAULT, LOAD_SECONDS
+from halotui.demo.tenants import Tenant
 from halotui.demo.traffic import Traffic
-from halotui.demo.tree import MODEL_BYTES, Load, Tree
+from halotui.demo.tree import KV_BYTES_PER_TOKEN, MODEL_BYTES, Load, Tree
 
 STOP_SECONDS = 5.0  # between asking and insisting; the server's own limit is 3
 TICK_SECONDS = 0.25
@@ -165,17 +166,19 @@ async def keep(
             if now - looked >= TICK_SECONDS:  # a look at every process costs more than a note
                 looked = now
                 living = household.residents(mark)
-            tree.house((*(resident.pid for resident in living), *(note.pid for note in benched)))
+            first = process.pid if process else 0
+            load = load_of(living, first, traffic, benched)
+            tree.house(tenants_of(living, first, load, benched))
             serving = process is not None and process.returncode is None
             if process and fault == "hang" and now >= HANG_AFTER_SECONDS and serving and not hanging:
                 hanging = True
-                tree.hang()
+                tree.hang(process.pid)
                 process.send_signal(signal.SIGSTOP)
             if hanging and not serving:  # another server: the reset is over
                 hanging, fault = False, None
                 tree.recover()
             if not hanging:
-                tree.update(load_of(living, process.pid if process else 0, traffic, benched), now)
+                tree.update(load, now)
             await asyncio.sleep(BENCH_TICK_SECONDS if benched else TICK_SECONDS)
     finally:
         busy.cancel()
@@ -187,21 +190,45 @@ def load_of(
 ) -> Load:
     """What the servers make of the users' requests, and the benches of theirs. All servers but the first one
     take their time to load."""
-    parts = [
-        1.0 if resident.pid == first else min(1.0, max(0.01, resident.age / backends.LOAD_SECONDS))
-        for resident in living
-    ]
     theirs = traffic.load() if living else Load()
     phases = [note.phase for note in benched]
-    names = [Path(resident.binary).parent.name for resident in living] + [note.backend for note in benched]
+    names = [backend_of(resident) for resident in living] + [note.backend for note in benched]
     return replace(
         theirs,
         prefilling=theirs.prefilling + phases.count(at_work.PREFILL),
         decoding=theirs.decoding + phases.count(at_work.DECODE),
-        models=sum(parts),
+        models=sum(loaded(resident, first) for resident in living),
         carve_out="vulkan" in names,
         held=sum(note.held for note in benched),
     )
+
+
+def tenants_of(
+    living: list[household.Resident], first: int, load: Load, benched: list[at_work.Note]
+) -> dict[int, Tenant]:
+    """Who holds how much, and works. While something is benched no users come."""
+    working = [note.pid for note in benched if note.phase != at_work.REST]
+    if not working and (load.prefilling or load.decoding):
+        working = [resident.pid for resident in living if loaded(resident, first) == 1]
+    slots = load.tokens * KV_BYTES_PER_TOKEN // max(1, len(living))
+    held = {
+        resident.pid: (MODEL_BYTES * loaded(resident, first) + slots, backend_of(resident))
+        for resident in living
+    }
+    held |= {note.pid: (note.held, note.backend) for note in benched}
+    return {
+        pid: Tenant(weight, works=pid in working, counted=backend == "vulkan")
+        for pid, (weight, backend) in held.items()
+    }
+
+
+def loaded(resident: household.Resident, first: int) -> float:
+    """The part of its model that is in memory."""
+    return 1.0 if resident.pid == first else min(1.0, max(0.01, resident.age / backends.LOAD_SECONDS))
+
+
+def backend_of(resident: household.Resident) -> str:
+    return Path(resident.binary).parent.name
 
 
 def undertaking(state: Path) -> bool:

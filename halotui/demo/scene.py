@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from halotui.collectors.llama_http import LlamaHttp
 from halotui.demo import FAULTS
 from halotui.demo.script import DIRECTORY, LOG, Script
+from halotui.demo.tenants import Invented, Tenant
 from halotui.demo.tree import KV_BYTES_PER_TOKEN, MODEL_BYTES, Load, Tree, scratch
 from halotui.feed import LiveFeed
 from halotui.hosts import Process
@@ -32,9 +33,24 @@ SECONDS = 163  # from the first frame to the last, which shows slots in every ph
 DECAY_AFTER = 45.0  # seconds
 HANG_BEFORE = 8.0  # seconds before the last frame
 ROOM_BYTES = 1 << 20  # tree and log
-PATIENCE = 30.0  # real seconds for answers, which all come at once but for a hung server's
+PATIENCE = 30.0  # real seconds for answers, which all come at once
+HUNG_PATIENCE = 0.1  # the same beside a hung server, whose answers never come
+HUNG_ALLOWANCE = 1.0  # real seconds for a read that may never come back
 EMPTY = Load(tokens=-(MODEL_BYTES // KV_BYTES_PER_TOKEN))  # no model either
-TOOK = {"gpu": 0.0009, "memory": 0.0002, "processes": 0.0021, "server": 0.0016}  # seconds, about as measured
+TOOK = {  # seconds, about as measured
+    "gpu": 0.0009,
+    "gpu_metrics": 0.0009,
+    "memory": 0.0002,
+    "system": 0.0003,
+    "holders": 0.0011,
+    "platform": 0.0034,
+    "kernel": 0.0001,
+    "processes": 0.0021,
+    "server": 0.0016,
+}
+PID = 2719
+USER = "ada"
+SINCE_BOOT = 31.0  # seconds, to the server's start
 
 
 class Scene:
@@ -63,11 +79,19 @@ class Scene:
         )
         root = Path(self._directory.name)
         self._log = root / LOG
-        self._tree = Tree(root, pressure=fault == "gtt-pressure")
+        self._tree = Tree(
+            root,
+            pressure=fault == "gtt-pressure",
+            booted=START - UPTIME - SINCE_BOOT,
+            uptime=lambda: SINCE_BOOT + UPTIME + self._now,
+            desktop=not bare,
+        )
+        if not bare:
+            self._tree.invent(PID, _process(self.script.argv), Tenant(MODEL_BYTES, counted=False))
         self._sampler = Sampler(
             SceneHost(root, None if bare else self.script.argv),
             Options(gpu_source="sysfs", interval=self.interval),
-            Clock(lambda: UPTIME + self._now, lambda: START + self._now, _go_on),
+            Clock(lambda: UPTIME + self._now, lambda: START + self._now, _go_on, self._allow),
             lambda url, key: LlamaHttp(url, key, wire=SceneWire(self)),
         )
         self._feed = LiveFeed(self._sampler)
@@ -93,14 +117,17 @@ class Scene:
         self._now = now
         if now >= self._hangs and not self.hung:
             self.hung = True
-            self._tree.hang()
+            self._tree.hang(PID)
         if not self.hung:
             if not self._bare:
                 self.script.advance(UPTIME + now)
             self._tree.update(EMPTY if self._bare else self.script.load, now)
             self._write_log()
-        frame = await self._sampler.tick(0.0 if self.hung else PATIENCE)
-        return self._feed.judge(_settled(frame))
+        frame = await self._sampler.tick(HUNG_PATIENCE if self.hung else PATIENCE)
+        return self._feed.judge(_settled(frame, self._directory.name))
+
+    def _allow(self, seconds: float) -> float:
+        return max(seconds, HUNG_ALLOWANCE if self.hung else PATIENCE)
 
     def _write_log(self) -> None:
         lines, self.script.log = self.script.log, []
@@ -116,7 +143,7 @@ class SceneHost(LocalHost):
         self.name = HOST
         self._processes = [
             Process(
-                pid=2719,
+                pid=PID,
                 name="llama-server",
                 argv=argv,
                 environ={"ROCBLAS_USE_HIPBLASLT": "1"},
@@ -148,13 +175,26 @@ class SceneWire:
         return
 
 
+def _process(argv: tuple[str, ...]) -> Invented:
+    """Its RAM is not what the GPU holds: buffers, tokenizer, the program."""
+    return Invented(
+        name="llama-server",
+        argv=argv,
+        cgroup="/user.slice/user-1000.slice/session-3.scope",
+        began=SINCE_BOOT,
+        resident=1_640 << 20,
+        at_rest=0.004,
+        at_work=1.1,
+    )
+
+
 async def _go_on(seconds: float) -> None:
     """A pause takes no time here: the next frame is a second later all the same."""
     await asyncio.sleep(0)
 
 
-def _settled(frame: Frame) -> Frame:
-    """Without what differs from run to run: where the log really lies, and how long reading took."""
+def _settled(frame: Frame, root: str) -> Frame:
+    """Without what differs from run to run: where files lie, who runs this, how long reading took."""
     log = f"{DIRECTORY}/{LOG}"
     servers = (replace(server, log_path=log if server.log_path else None) for server in frame.servers)
     sources = (
@@ -163,4 +203,22 @@ def _settled(frame: Frame) -> Frame:
         else source
         for source in frame.sources
     )
-    return replace(frame, servers=tuple(servers), sources=tuple(sources))
+    holders = (replace(holder, user=USER) if holder.user else holder for holder in frame.holders)
+    platform = frame.platform
+    if platform is not None:
+        places = {key: _place(told, root) for key, told in platform.provenance.items()}
+        platform = replace(platform, provenance=places)
+    return replace(
+        frame,
+        servers=tuple(servers),
+        holders=tuple(holders),
+        platform=platform,
+        sources=tuple(sources),
+    )
+
+
+def _place(told: str, root: str) -> str:
+    """A path as the box would have it."""
+    for ours, theirs in ((f"{root}/sysfs", "/sys"), (f"{root}/procfs", "/proc"), (root, "")):
+        told = told.replace(ours, theirs)
+    return told

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from halotui import fields, format
-from halotui.model import Frame, Gpu, Memory, Server, Slot, SlotPhase
+from halotui.model import (
+    Account,
+    Energy,
+    Frame,
+    Gpu,
+    Holder,
+    KernelEvent,
+    Memory,
+    Platform,
+    Server,
+    Severity,
+    Slot,
+    SlotPhase,
+    SourceState,
+    System,
+)
 
-Struct = Gpu | Memory | Server | Slot
-EVENTS = 3  # of a server, the newest
+Struct = Account | Energy | Gpu | Holder | Memory | Server | Slot | System
+EVENTS = 3  # of a server or the kernel, the newest
+HOLDERS = 8  # the largest
 STILL = 10.0  # seconds without a move: less is a pause
 
 _GPU = [
@@ -20,6 +36,40 @@ _GPU = [
     "socket_power_watts",
     "gfx_power_watts",
     "temperature_celsius",
+]
+_GPU_MORE = [  # told where it is known
+    "sclk_limit_hertz",
+    "cpu_power_watts",
+    "cpu_hertz",
+    "npu_busy_percent",
+    "npu_power_watts",
+    "media_busy_percent",
+    "held_by",
+    "performance_level",
+]
+_ACCOUNT = ["headroom_bytes", "rocm_free_bytes", "vulkan_free_bytes", "leaked_gtt_bytes"]
+_SYSTEM = [
+    "cpu_busy_percent",
+    "cpu_temperature_celsius",
+    "memory_pressure_percent",
+    "disk_read_bytes_per_second",
+    "disk_write_bytes_per_second",
+    "network_receive_bytes_per_second",
+    "network_send_bytes_per_second",
+]
+_ENERGY = ["watt_hours", "decode_joules_per_token", "prefill_joules_per_token"]
+_HOLDER = ["gtt_bytes", "vram_bytes", "rss_bytes", "cpu_percent", "gpu_percent"]
+_PLATFORM = [
+    "product",
+    "bios",
+    "distribution",
+    "kernel",
+    "firmware",
+    "mes",
+    "mesa",
+    "rocm",
+    "power_mode",
+    "npu",
 ]
 _MEMORY = ["used_bytes", "available_bytes", "cache_bytes", "swap_used_bytes"]
 _SERVER = ["build", "backend", "pid", "uptime_seconds", "requests_deferred"]
@@ -33,6 +83,9 @@ _MORE = [  # told where it is known
     "ttft_seconds",
     "draft_mean_tokens",
     "draft_gain_ratio",
+    "decode_bandwidth_ratio",
+    "prefill_compute_ratio",
+    "load_bytes_per_second",
     "kv_used_tokens",
     "kv_used_ratio",
     "still_seconds",
@@ -84,14 +137,59 @@ def _lines(frame: Frame, earlier: tuple[Frame, ...]) -> Iterator[str]:
     for gpu in frame.gpus:
         yield f"gpu      {gpu.name or gpu.id} ({gpu.source})"
         yield f"    {_used(gpu, 'gtt')} · {_used(gpu, 'vram')} · {_pairs(gpu, _GPU)}"
+        if rest := _known(gpu, _GPU_MORE):
+            yield f"    {rest}"
+        if gpu.throttle:
+            steps = (f"{_label(name)} {format.digits(rate)}/s" for name, rate in gpu.throttle.items())
+            yield f"    limiters {' · '.join(steps)}"
     if frame.memory is not None:
         total = format.size(frame.memory.total_bytes)
         yield f"memory   {total} · {_pairs(frame.memory, _MEMORY)}"
+    if frame.account is not None and (rest := _known(frame.account, _ACCOUNT)):
+        yield f"    {rest}"
+    for holder in frame.holders[:HOLDERS]:
+        where = holder.container or holder.unit
+        place = f" in {where}" if where else ""
+        hidden = " · its GPU memory is hidden from us" if holder.hidden else ""
+        yield f"process  {holder.pid} {holder.name}{place} · {_known(holder, _HOLDER)}{hidden}"
+    if frame.system is not None:
+        yield f"system   {_known(frame.system, _SYSTEM) or format.DASH}"
+    if frame.energy is not None:
+        yield f"energy   {_known(frame.energy, _ENERGY)}"
+    if frame.platform is not None:
+        yield from _platform(frame.platform)
+    yield from _kernel([event for one in (*earlier, frame) for event in one.kernel])
     for source in frame.sources:
-        if source.reason:
+        if source.reason and source.state is not SourceState.UNUSED:
             yield f"source   {source.id}: {source.state}, {source.reason}" + (
                 f" ({source.hint})" if source.hint else ""
             )
+
+
+def _platform(platform: Platform) -> Iterator[str]:
+    told = [
+        f"{fields.BY_ID[f'platform.{key}'].label} {value}"
+        for key in _PLATFORM
+        if (value := getattr(platform, key))
+    ]
+    yield f"platform {' · '.join(told) or format.DASH}"
+    if platform.kernel_parameters:
+        yield f"    {' '.join(platform.kernel_parameters)}"
+
+
+def _kernel(events: Sequence[KernelEvent]) -> Iterator[str]:
+    for event in [event for event in events if event.severity is not Severity.INFO][-EVENTS:]:
+        when = f" {format.clock(event.time)}" if event.time is not None else ""
+        who = f" ({event.process} pid {event.pid})" if event.process else ""
+        yield f"kernel   {event.severity}{when} {event.text}{who}"
+
+
+def _label(limiter: str) -> str:
+    return fields.BY_ID[f"throttle.{limiter}"].label
+
+
+def _known(struct: Struct, keys: list[str]) -> str:
+    return _pairs(struct, [key for key in keys if getattr(struct, key) is not None])
 
 
 def _worth(server: Server, key: str) -> bool:

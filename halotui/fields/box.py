@@ -218,7 +218,7 @@ BOX: tuple[Field, ...] = (
         "installed",
         "bytes",
         "Size of the memory modules.",
-        "/sys/firmware/dmi/tables/DMI (root only)",
+        "SMBIOS: as udev read it, or /sys/firmware/dmi/tables/DMI (root only)",
     ),
     Field(
         "account",
@@ -470,7 +470,7 @@ BOX: tuple[Field, ...] = (
         "MES",
         "text",
         "Microcode of the GPU's scheduler; 0x83 is a bad one.",
-        "/sys/kernel/debug/dri/*/amdgpu_firmware_info (root only)",
+        "/sys/class/drm/card*/device/fw_version, else debugfs (root only)",
     ),
     Field("platform", "mesa", "Mesa", "text", "RADV, the Vulkan driver.", "rpm, dpkg or pacman"),
     Field(
@@ -482,7 +482,7 @@ BOX: tuple[Field, ...] = (
         "installed",
         "bytes",
         "Size of the memory modules.",
-        "/sys/firmware/dmi/tables/DMI (root only)",
+        "SMBIOS: as udev read it, or /sys/firmware/dmi/tables/DMI (root only)",
     ),
     Field(
         "platform",
@@ -508,7 +508,7 @@ BOX: tuple[Field, ...] = (
         "images",
         "text",
         "Toolboxes and container images that run models.",
-        "podman and docker image lists",
+        "podman's storage; docker image ls, where its daemon runs",
     ),
     # --- process: those of a capture, and their descendants
     Field(

@@ -252,7 +252,7 @@ SERVING: tuple[Field, ...] = (
         "decode ceiling",
         "tokens/s",
         "What one stream could reach without speculation if the memory did nothing else than read the "
-        "weights. Boxes reach 71 to 73 % of it. Reading the KV cache is not counted.",
+        "weights. Boxes reach about three quarters of it. Reading the KV cache is not counted.",
         _GGUF,
         "256 GB/s ÷ bytes of weights that a token reads (of a mixture of experts: the active ones)",
     ),

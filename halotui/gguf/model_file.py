@@ -8,8 +8,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from halotui.gguf.reader import KEEP, Entry, Raw, Tensor, read, unreadable
 from halotui.safe import clean
-from halotui.gguf.reader import KEEP, Entry, Raw, read, unreadable
 
 SIZE_DIFFERENCE = 128  # tokens: SPEC_VOCAB_MAX_SIZE_DIFFERENCE of llama.cpp
 FIRST_COMPARED = 5  # SPEC_VOCAB_CHECK_START_TOKEN_ID
@@ -75,7 +75,7 @@ def per_layer(value: int | tuple[int, ...] | None, layer: int) -> int | None:
 def read_header(path: Path) -> Header:
     """Read one model, all of its shards. Blocking, well under a second. Raises ActionError."""
     raw = read(path)
-    shards, missing = _shards(path, raw.pairs.get("split.count"))
+    shards, missing = parts_of(path, raw.pairs.get("split.count"))
     for shard in shards[1:]:
         raw.tensors += read(shard).tensors
     try:
@@ -107,7 +107,7 @@ def mismatch(target: Vocabulary, draft: Vocabulary) -> str | None:
     return None if differing is None else f"token {differing:,} is another text"
 
 
-def _shards(path: Path, parts: Entry | None) -> tuple[list[Path], tuple[str, ...]]:
+def parts_of(path: Path, parts: Entry | None) -> tuple[list[Path], tuple[str, ...]]:
     """The files that make the model, the one given first, and the names of those that are missing. A whole
     model may have kept the name of a part: what counts is how many its header says."""
     found = _SHARD.fullmatch(path.name)
@@ -125,13 +125,13 @@ def _header(found: Raw, weights: int, missing: tuple[str, ...]) -> Header:
     architecture = _word(pairs.get("general.architecture")) or "unknown"
 
     def whole(name: str) -> int | None:
-        return _whole(pairs.get(f"{architecture}.{name}"))
+        return count_of(pairs.get(f"{architecture}.{name}"))
 
     def many(name: str) -> int | tuple[int, ...] | None:
         value = pairs.get(f"{architecture}.{name}")
         if isinstance(value, tuple):
             return tuple(int(entry) for entry in value if isinstance(entry, (int, bool)))
-        return _whole(value)
+        return count_of(value)
 
     pattern = pairs.get(f"{architecture}.attention.sliding_window_pattern")
     layers = whole("block_count")
@@ -139,10 +139,10 @@ def _header(found: Raw, weights: int, missing: tuple[str, ...]) -> Header:
         architecture=architecture,
         name=_word(pairs.get("general.name")),
         version=found.version,
-        file_type=_whole(pairs.get("general.file_type")),
+        file_type=count_of(pairs.get("general.file_type")),
         weights_bytes=weights,
         missing=missing,
-        part=_whole(pairs.get("split.no")) or 0,
+        part=count_of(pairs.get("split.no")) or 0,
         layers=layers if layers is not None and layers <= KEEP else None,
         embedding=whole("embedding_length"),
         heads=many("attention.head_count"),
@@ -154,7 +154,7 @@ def _header(found: Raw, weights: int, missing: tuple[str, ...]) -> Header:
         latent=f"{architecture}.attention.kv_lora_rank" in pairs,
         context=whole("context_length"),
         window=whole("attention.sliding_window") or None,
-        window_pattern=tuple(map(bool, pattern)) if isinstance(pattern, tuple) else _whole(pattern) or None,
+        window_pattern=tuple(map(bool, pattern)) if isinstance(pattern, tuple) else count_of(pattern) or None,
         shared_kv_layers=whole("attention.shared_kv_layers") or 0,
         predict_layers=whole("nextn_predict_layers") or 0,
         recurrent=any(_RECURRENT.match(key, len(architecture)) for key in pairs),
@@ -166,11 +166,11 @@ def _header(found: Raw, weights: int, missing: tuple[str, ...]) -> Header:
     )
 
 
-def _attention(tensors: list[str]) -> frozenset[int] | None:
+def _attention(tensors: list[Tensor]) -> frozenset[int] | None:
     """The layers that keep keys and values: those with a K of their own. A joint QKV beside ssm tensors
     is the input of a recurrent layer."""
     parts: dict[int, set[str]] = {}
-    for block in map(_BLOCK.match, tensors):
+    for block in (_BLOCK.match(tensor.name) for tensor in tensors):
         if block:
             parts.setdefault(int(block[1]), set()).add(block[2])
     if not parts:
@@ -191,8 +191,8 @@ def _vocabulary(found: Raw) -> Vocabulary:
     return Vocabulary(
         model=_word(of("model")),
         pre=_word(of("pre")),
-        bos=_whole(of("bos_token_id")),
-        eos=_whole(of("eos_token_id")),
+        bos=count_of(of("bos_token_id")),
+        eos=count_of(of("eos_token_id")),
         add_bos=add_bos if isinstance(add_bos, bool) else None,
         add_eos=add_eos if isinstance(add_eos, bool) else None,
         tokens=found.tokens,
@@ -200,7 +200,7 @@ def _vocabulary(found: Raw) -> Vocabulary:
     )
 
 
-def _whole(value: Entry | None) -> int | None:
+def count_of(value: Entry | None) -> int | None:
     """A count that can be one: not negative, and below 2**53."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
 

@@ -6,7 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from halotui.fields import FIELDS
-from halotui.model import GPU_SOURCE, MEMORY_SOURCE, Finding, Frame, SourceState
+from halotui.model import GPU_SOURCE, SOLE, Finding, Frame, SourceState
 from halotui.runs import Mark
 
 GAP_SECONDS = 5.0  # and five times the interval: a longer silence is a gap
@@ -17,7 +17,7 @@ KEYS = {  # every number that is measured; not the ones that only name something
         for field in FIELDS
         if field.owner == owner and field.unit != "text" and field.key not in ("pid", "id", "task")
     )
-    for owner in ("gpu", "memory", "server", "slot")
+    for owner in ("gpu", *SOLE, "server", "slot")
 }
 
 
@@ -92,8 +92,10 @@ class Digester:
         self.frames, self.last = self.frames + 1, now
         self._findings(frame.findings, now)
         fresh = {source.id for source in frame.sources if source.state is SourceState.OK}
-        if frame.memory is not None and MEMORY_SOURCE in fresh:
-            self._add("memory", "memory", frame.memory)
+        for owner, source in SOLE.items():
+            struct = getattr(frame, owner)
+            if struct is not None and source in fresh:
+                self._add(owner, owner, struct)
         if GPU_SOURCE in fresh:
             for gpu in frame.gpus:
                 self._add(gpu.id, "gpu", gpu)

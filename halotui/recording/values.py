@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, defstruct
 
-from halotui.model import GPU_SOURCE, MEMORY_SOURCE, SourceState
+from halotui.model import GPU_SOURCE, SOLE, SourceState
 from halotui.recording.file import Block, Reader
 from halotui.recording.minutes import LATEST
 from halotui.recording.reader import FRAME
@@ -56,12 +56,12 @@ def _reading(owner: str, key: str) -> tuple[msgspec.json.Decoder[Any], str, Call
             defstruct("Part", [("time", float), *parts, ("sources", tuple[_Source, ...], ())])
         )
 
-    if owner == "memory":
-        memory = defstruct("Memory", [value])
+    if owner in SOLE:
+        sole = defstruct("Sole", [value])
         return (
-            decoder(("memory", memory | None, None)),
-            MEMORY_SOURCE,
-            lambda frame: ((owner, getattr(frame.memory, key, None)) for _ in "1"),
+            decoder((owner, sole | None, None)),
+            SOLE[owner],
+            lambda frame: ((owner, getattr(getattr(frame, owner), key, None)) for _ in "1"),
         )
     if owner == "gpu":
         gpu = defstruct("Gpu", [("id", str), value])

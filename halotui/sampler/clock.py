@@ -13,3 +13,5 @@ class Clock:
     monotonic: Callable[[], float] = time.monotonic  # seconds, for intervals
     wall: Callable[[], float] = time.time  # Unix seconds, for the frame
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    # of real seconds that a read may take, how many it gets: a script has time, whatever the machine does
+    allow: Callable[[float], float] = float

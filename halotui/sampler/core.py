@@ -13,7 +13,7 @@ from halotui.model import PROCESS_SOURCE, SCHEMA_VERSION, Frame, ServerProcess, 
 from halotui.sampler.ceiling import Ceilings
 from halotui.sampler.clock import Clock
 from halotui.sampler.polling import ROUND_EVERY
-from halotui.sampler.standing import standing, unforeseen
+from halotui.sampler.standing import Standings, standing, unforeseen
 from halotui.sampler.tabs import Tabs
 from halotui.sampler.telemetry import Telemetry
 from halotui.sampler.worker import Worker
@@ -61,6 +61,7 @@ class Sampler:
         self._discover_at = 0.0
         self._discovering: asyncio.Task[None] | None = None
         self._sources: dict[str, Source] = {}
+        self._standings = Standings(self._clock.wall)
         self._tabs = Tabs(host, options, self._clock, client)
 
     async def frames(self) -> AsyncIterator[Frame]:
@@ -95,7 +96,14 @@ class Sampler:
             **box,
             servers=tuple(self._ceilings.of(server, box["gpus"]) for server in folded),
             findings=(),
-            sources=(*self._telemetry.sources(), *self._sources.values(), *self._tabs.sources()),
+            sources=self._standings.dated(
+                (
+                    *self._telemetry.sources(),
+                    *self._sources.values(),
+                    *self._tabs.sources(),
+                    *self._ceilings.sources(),
+                )
+            ),
         )
 
     async def close(self) -> None:

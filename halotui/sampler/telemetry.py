@@ -54,7 +54,7 @@ class Telemetry:
             "memory": memory,
             "account": account(memory, gpus, installed, self._holders.owned),
             "system": self._system.system,
-            "energy": self._energy.look(gpus, servers),
+            "energy": self._energy.look(self._gpus, servers),
             "holders": holders,
             "kernel": self._kernel.events(),
             "platform": platform,

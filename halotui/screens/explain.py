@@ -16,7 +16,9 @@ from halotui import fields, format
 from halotui.model import (
     Finding,
     Gpu,
-    Memory,
+    Holder,
+    KernelEvent,
+    Platform,
     Request,
     ServedModel,
     Server,
@@ -24,12 +26,14 @@ from halotui.model import (
     Slot,
     Source,
 )
-from halotui.widgets.rows import FINDING, Ref
-from halotui.widgets.view import View
+from halotui.widgets.rows import EVENT, FINDING, Ref
+from halotui.widgets.view import SOURCES, Struct, View
 
 CHART_FRAMES = 300
 WIDEST = 82  # cells inside the pop-up
 _OF_SERVER = ("server", "facts", "slot", "request", "model")  # owners in ``fields``
+_ALSO = {"account": ("gpu", "holders"), "gpu": ("gpu_metrics",)}  # what else an owner's numbers are made of
+_SECRET = ("gtt_bytes", "vram_bytes", "gpu_percent")  # of a holder
 
 
 class Explain(ModalScreen[bool]):
@@ -69,6 +73,9 @@ def explain(view: View, ref: Ref, width: int) -> Text:
     if ref.field == FINDING:
         found = view.finding(ref)
         return finding_text(found) if found is not None else Text("This finding is over.")
+    if ref.field == EVENT:
+        event = view.kernel(ref)
+        return event_text(event) if event is not None else Text("This line is no longer kept.")
     return field_text(view, ref, min(WIDEST, width * 9 // 10 - 8))
 
 
@@ -77,7 +84,7 @@ def to_copy(view: View, ref: Ref | None, width: int) -> str:
     if ref is None:
         return "\n".join(f"{found.title}: {found.evidence}" for found in _findings(view))
     told = explain(view, ref, width).plain
-    if ref.field == FINDING:
+    if ref.field in (FINDING, EVENT):
         return told
     label = fields.BY_ID[ref.field].label
     return f"{label} {told.splitlines()[0].removeprefix(label).strip()}"
@@ -92,6 +99,20 @@ def finding_text(finding: Finding) -> Text:
         text.append(f"{body}\n\n")
     if finding.reference:
         text.append(f"Reference: {finding.reference}", "dim")
+    return text
+
+
+def event_text(event: KernelEvent) -> Text:
+    """A line of the kernel's log."""
+    text = Text()
+    text.append(f"{event.text}\n", "bold")
+    text.append(f"{event.severity} · {event.kind} · kernel log\n\n", "dim")
+    who = " ".join(str(part) for part in (event.process, event.pid) if part is not None)
+    when = format.clock(event.time) if event.time is not None else ""
+    for label, body in (("Time", when), ("Process", who), ("Line", event.detail)):
+        if body:
+            text.append(f"{label:<9}", "bold")
+            text.append(f"{body}\n")
     return text
 
 
@@ -115,7 +136,9 @@ def field_text(view: View, ref: Ref, width: int) -> Text:
     for source in _sources(view, field.owner, ref.subject):
         text.append("Now      ", "bold")
         text.append(f"{_standing(source)}\n")
-    if value is None and struct is not None:
+    if value is None and isinstance(struct, Holder) and struct.hidden and field.key in _SECRET:
+        text.append("\nHidden: it is another user's. Root sees it, and so does that user.\n", "dim")
+    elif value is None and struct is not None:
         text.append("\nNo value: the source above does not give it on this box or build.\n", "dim")
     if isinstance(struct, Request):
         text.append_text(request_text(struct))
@@ -136,7 +159,12 @@ def request_text(request: Request) -> Text:
 
 
 def _shown(field: fields.Field, value: object) -> str:
-    """A value, or a row of shares."""
+    """A value, or a row of shares, words or settings."""
+    if isinstance(value, dict):
+        if field.id == "gpu.throttle":
+            names = ((fields.BY_ID[f"throttle.{name}"].label, rate) for name, rate in value.items() if rate)
+            return ", ".join(f"{name} {format.rate(rate)}/s" for name, rate in names) or "none engaged"
+        return ", ".join(f"{name}={set_}" for name, set_ in value.items()) or format.DASH
     if not isinstance(value, tuple):
         return format.show(field, value)
     words = (format.percent(item) if isinstance(item, float) else str(item) for item in value)
@@ -145,8 +173,10 @@ def _shown(field: fields.Field, value: object) -> str:
 
 def _told_by(view: View, ref: Ref, key: str) -> str | None:
     """Which of its sources gave a fact."""
-    server = next((server for server in view.servers if server.url == ref.subject), None)
-    return server.provenance.get(key) if server is not None else None
+    struct = _struct(view, ref)
+    if isinstance(struct, ServerFacts):
+        struct = next((server for server in view.servers if server.url == ref.subject), None)
+    return struct.provenance.get(key) if isinstance(struct, Gpu | Platform | Server) else None
 
 
 def chart(view: View, ref: Ref, width: int) -> Text:
@@ -175,19 +205,26 @@ def chart(view: View, ref: Ref, width: int) -> Text:
 _scales = {"bytes": (1024.0**3, "GiB"), "hertz": (1e6, "MHz"), "ratio": (0.01, "%"), "tokens/s": (1.0, "t/s")}
 
 
-def _struct(
-    view: View, ref: Ref
-) -> Gpu | Memory | Server | ServerFacts | Slot | Request | ServedModel | None:
+def _struct(view: View, ref: Ref) -> Struct | ServerFacts | Slot | Request | ServedModel | None:
     frame = view.frame
     if frame is None:
         return None
-    if ref.subject == "memory":
-        return frame.memory
+    owner = fields.BY_ID[ref.field].owner
+    if owner == "account":
+        return view.account
+    if owner == ref.subject:  # what a box has one of
+        one: Struct | None = getattr(frame, owner)
+        return one
+    if owner == "holder":
+        return next((holder for holder in frame.holders if str(holder.pid) == ref.subject), None)
+    if owner == "gpu":
+        chips = (gpu for gpu in frame.gpus or (view.gpu,) if gpu is not None)
+        return next((gpu for gpu in chips if gpu.id == ref.subject), None)
     url, _, part = ref.subject.partition("#")
     for server in frame.servers:
         if server.url == url:
             return _part(view, server, ref, part)
-    return view.gpu if view.gpu is not None and view.gpu.id == ref.subject else None
+    return None
 
 
 def _part(
@@ -209,14 +246,15 @@ def _part(
 
 def _sources(view: View, owner: str, subject: str) -> Iterator[Source]:
     url = subject.partition("#")[0]
+    ids = (SOURCES.get(owner, owner), *_ALSO.get(owner, ()))
     for source in view.sources.values():
-        if source.id == owner or (owner in _OF_SERVER and source.id.endswith(url)):
+        if source.id in ids or (owner in _OF_SERVER and source.id.endswith(url)):
             yield source
 
 
 def _standing(source: Source) -> str:
     words = [
-        source.id if source.id.startswith(("server", "log", "/")) else source.name or source.id,
+        source.id if source.id.startswith(("server", "log", "model", "/")) else source.name or source.id,
         str(source.state),
     ]
     if source.age_seconds is not None:

@@ -19,6 +19,10 @@ In the requests ({requests}) a click on a heading orders by it; the keys of that
 A filter takes words of an end or a reason, and comparisons: end=error slot=1 ttft>2 prompt>=4k.
 ✖ error, ▲ truncated, ■ cancelled. p95 wants 20 requests, p99 100: of fewer it would only be the largest.
 """
+_BOX = """
+In the box ({box}) the right end of a line says what told it. In the processes ({processes}) GTT of
+nobody is the driver's own, is hidden from you, or has leaked.
+"""
 _HISTORY = """
 In the history ({history}): ← → pan, + - or the wheel zoom, 0 the last hour, d the last day, end to now;
 [ ] another field, f choose one by name, n N from event to event, y copy and w write as CSV.
@@ -35,7 +39,7 @@ def help_text(able: Sequence[Key] = KEYS) -> Text:
     for tooltip, keys in groupby(able, key=lambda key: key.tooltip):
         text.append(f"  {' '.join(key.shown for key in keys):<14}", "bold")
         text.append(f"{tooltip}\n")
-    text.append(_REQUESTS.format(**shown))
+    text.append(_REQUESTS.format(**shown) + _BOX.format(**shown))
     if "history" in shown:
         text.append(_HISTORY.format(**shown))
     text.append(

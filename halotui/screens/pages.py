@@ -9,11 +9,12 @@ from textual.app import App
 
 from halotui.widgets import log_pane, sources_pane
 from halotui.widgets.canvas import Canvas
-from halotui.widgets.request_list import WINDOWS
+from halotui.widgets.holder_list import HolderList
+from halotui.widgets.request_list import WINDOWS, RequestList
 from halotui.widgets.rows import FINDING, Ref, Row, window
 from halotui.widgets.view import View
 
-COCKPIT, REQUESTS = "cockpit", "requests"
+COCKPIT, REQUESTS, PROCESSES = "cockpit", "requests", "processes"
 LIST = "end=error, slot=1, ttft>2, decode<20, or words"
 
 
@@ -29,8 +30,25 @@ def _server(view: View, width: int) -> list[Row]:
     return page(view, width)
 
 
+def _box(view: View, width: int) -> list[Row]:
+    from halotui.widgets.box_view import page
+
+    return page(view, width)
+
+
+def _processes(view: View, width: int) -> list[Row]:
+    from halotui.widgets.holders_view import page
+
+    return page(view, width)
+
+
 _LISTS = {"log": log_pane.rows, REQUESTS: _requests}  # they know by themselves what is seen of them
-_LONG: dict[str, Callable[[View, int], list[Row]]] = {"sources": sources_pane.page, "server": _server}
+_LONG: dict[str, Callable[[View, int], list[Row]]] = {
+    "sources": sources_pane.page,
+    "server": _server,
+    "box": _box,
+    PROCESSES: _processes,
+}
 
 
 class Pages:
@@ -45,6 +63,11 @@ class Pages:
     def whole(self) -> bool:
         """Whether it fills the screen."""
         return self.name != COCKPIT
+
+    @property
+    def listed(self) -> bool:
+        """Whether it is a list that can be put in order."""
+        return self.name in (REQUESTS, PROCESSES)
 
     def rows(self, width: int, height: int) -> list[Row]:
         """Of the one on screen, between header and footer."""
@@ -117,20 +140,27 @@ class Pages:
         asked = LIST if listed else "show log lines that contain …"
         self._app.push_screen(Prompt(asked, view.requests.words if listed else view.filter), use)
 
-    # --- of the list of requests
+    # --- of a list: requests or processes
 
     def order(self) -> None:
-        from halotui.widgets.requests_view import columns
+        from halotui.widgets import holders_view, requests_view
 
-        self._view.requests.order([column.sort for column in columns(self._body[0])])
+        columns = holders_view.columns if self.name == PROCESSES else requests_view.columns
+        self._list.order([column.sort for column in columns(self._body[0])])
 
     def reverse(self) -> None:
-        self.by(self._view.requests.sort)
+        self.by(self._list.sort)
 
     def by(self, sort: str) -> None:
-        self._view.requests.by(sort)
+        self._list.by(sort)
+        self._view.top = 0
+
+    @property
+    def _list(self) -> RequestList | HolderList:
+        return self._view.holders if self.name == PROCESSES else self._view.requests
 
     def window(self) -> None:
+        """Of the requests alone."""
         list_ = self._view.requests
         list_.window = (list_.window + 1) % len(WINDOWS)
 

@@ -5,7 +5,7 @@ Stock widgets cost tens of times more at one frame a second; BENCHMARKS.md has t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
@@ -157,7 +157,7 @@ class Canvas(Widget, can_focus=True):
         """
         here = self._here()
         if here is None:
-            return self._go(next((hit for hit in self._fields() if hit.panel != "header"), None))
+            return self._go(self._first(hit for hit in self._fields() if hit.panel != "header"))
         ahead = [
             hit
             for hit in self._fields()
@@ -174,7 +174,7 @@ class Canvas(Widget, can_focus=True):
         here = self._here()
         index = panels.index(here.panel) + step if here is not None else 0
         wanted = panels[index % len(panels)]
-        self._go(next(hit for hit in self._fields() if hit.panel == wanted))
+        self._go(self._first(hit for hit in self._fields() if hit.panel == wanted))
 
     def point(self, ref: Ref | None) -> None:
         if ref != self.cursor:
@@ -206,6 +206,10 @@ class Canvas(Widget, can_focus=True):
 
     def _fields(self) -> list[Hit]:
         return [hit for hit in self.hits() if hit.ref.field not in (KEY, TIME, TAB, ORDER)]
+
+    def _first(self, hits: Iterable[Hit]) -> Hit | None:
+        """The notes in a panel's rule come after its figures."""
+        return min(hits, key=lambda hit: self._cells[hit.y][0].style == "rule", default=None)
 
     def _here(self) -> Hit | None:
         x, y = self._spot

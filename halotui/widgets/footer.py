@@ -28,8 +28,10 @@ _SHOWN = (
     ("next-event", "next"),
     ("go-to", "go to"),
     ("play-faster", "faster"),
+    ("box", "box"),
     ("filter", "filter"),
     ("palette", "all"),
+    ("processes", "processes"),
     ("peak", "peak"),
     ("mark", "mark"),
     ("freeze", "freeze"),
@@ -40,7 +42,7 @@ _SHOWN = (
     ("write", "write"),
     ("next-server", "next server"),
 )
-_UNFILTERED = ("sources", "server")  # views without a list
+_UNFILTERED = ("sources", "server", "box", "processes")  # views without a list
 
 
 def rows(

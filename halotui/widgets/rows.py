@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-FINDING = "finding"  # what a Ref may name besides a field ...
+FINDING, EVENT = "finding", "event"  # what a Ref may name besides a field ...
 KEY, TIME, TAB, ORDER = "key", "time", "tab", "order"  # ... and for the mouse alone
 
 
@@ -16,7 +16,8 @@ class Ref(NamedTuple):
     """What a run shows: the field's id in ``fields``, a finding or a key; and of whom, or which."""
 
     field: str
-    # GPU id, server URL, ``URL#slot``, "memory"; a finding's or a key's id; a bar's cell; what to order by
+    # GPU id, server URL, ``URL#slot``, pid, "memory" and what else a box has one of; a finding's or a key's
+    # id; a bar's cell; what to order by
     subject: str
 
 
@@ -82,6 +83,22 @@ def spread(left: Sequence[Run], right_: Sequence[Run], width: int, style: str = 
     if room < 8:
         return fill(left, width, style)
     return (*fill(left, room, style), *right_)
+
+
+def joined(pieces: Iterable[tuple[int, Sequence[Run]]], room: int, gap: str = " · ") -> list[Run]:
+    """Those that fit, by rank (0 stays longest), in the order in which they came, and gaps between them."""
+    all_ = [(rank, runs) for rank, runs in pieces if runs]
+    kept: list[tuple[int, Sequence[Run]]] = []
+    for piece in sorted(all_, key=lambda piece: piece[0]):
+        size = sum(width_of(run.text) for run in piece[1]) + (len(gap) if kept else 0)
+        if size <= room:
+            kept.append(piece)
+            room -= size
+    out: list[Run] = []
+    for piece in all_:
+        if any(piece is one for one in kept):
+            out += [*([Run(gap, "dim")] if out else []), *piece[1]]
+    return out
 
 
 def rule(title: str, width: int, note: Sequence[Run] = ()) -> Row:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import zip_longest
-
 from halotui import format
 from halotui.model import End, Server, ServerFacts
 from halotui.widgets import models
 from halotui.widgets.rows import Ref, Row, Run, fill, rule
 from halotui.widgets.server_memory import cache, memory
 from halotui.widgets.server_speculation import speculation
-from halotui.widgets.sheet import LABEL, Line, Section, fact, facts, lead, words, wrapped
-from halotui.widgets.sheet import rows as sheet_rows
+from halotui.widgets.sheet import (
+    LABEL,
+    WIDE,
+    Line,
+    Section,
+    column,
+    columns,
+    fact,
+    facts,
+    lead,
+    words,
+    wrapped,
+)
 from halotui.widgets.view import View
 
-WIDE = 112  # columns from which two sections stand beside each other
-_GAP = 2
 _MODELS = 20  # rows of models at most
 
 
@@ -28,22 +34,13 @@ def page(view: View, width: int) -> list[Row]:
     top: list[Row] = []
     if server.models:
         top = [models.head(server, width), *models.table(view, server, width, _MODELS)]
-    size = (width - _GAP) // 2 if width >= WIDE else width
+    size = column(width)
     left = [_identity(view, server, size), _flags(view, server), _requests(view, server)]
     right = [memory(view, server, size), cache(view, server, size), speculation(view, server, size)]
     if width < WIDE:
         first, *others = left
-        return [*top, *sheet_rows((first, *right, *others), width)]
-    return [*top, *_beside(sheet_rows(left, size), sheet_rows(right, width - size - _GAP), width, size)]
-
-
-def _beside(left: Sequence[Row], right: Sequence[Row], width: int, size: int) -> list[Row]:
-    gap = Run(" " * _GAP)
-    blank, blank_right = fill((), size), fill((), width - size - _GAP)
-    return [
-        (*(one or blank), gap, *(other or blank_right))
-        for one, other in zip_longest(left, right, fillvalue=())
-    ]
+        left, right = [first, *right], others
+    return [*top, *columns(left, right, width)]
 
 
 def _identity(view: View, server: Server, width: int) -> Section:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from halotui import fields
-from halotui.model import Server, ServerFacts
+from halotui.model import ServerFacts
 from halotui.widgets.rows import Row, Run, fill, fit, rule, spread, width_of
-from halotui.widgets.view import View, owner_of
+from halotui.widgets.view import Struct, View, owner_of
+
+WIDE = 112  # columns from which two sections stand beside each other
+_GAP = 2
 
 LABEL = 17  # cells
 _SOURCE = {"llama.cpp's default": "default"}
@@ -26,20 +30,30 @@ class Section(NamedTuple):
 
 
 def fact(
-    view: View, server: Server, struct: Server | ServerFacts, key: str, *more: Run, label: str = ""
+    view: View, whose: Struct, struct: Struct | ServerFacts, key: str, *more: Run, label: str = ""
 ) -> Line:
-    """A field of the server with the source that gave it; ``more`` stands behind it."""
+    """A field with the source that gave it; ``more`` stands behind it. ``whose``: it knows the sources."""
     name = label or fields.BY_ID[f"{owner_of(struct)}.{key}"].label
-    value = view.value(struct, key, subject=server.url)
-    if value.style == "value":
-        value = value._replace(style="text")
-    source = server.provenance.get(key, "") if getattr(struct, key) is not None else ""
-    return Line((lead(name), value, *more), _SOURCE.get(source, source))
+    value = view.value(struct, key, style="text", subject=view.subject(whose))
+    source = source_of(whose, key) if getattr(struct, key) is not None else ""
+    return Line((lead(name), value, *more), source)
 
 
-def facts(view: View, server: Server, keys: Iterable[tuple[Server | ServerFacts, str]]) -> list[Line]:
+def facts(view: View, whose: Struct, keys: Iterable[tuple[Struct | ServerFacts, str]]) -> list[Line]:
     """Those that are known."""
-    return [fact(view, server, struct, key) for struct, key in keys if is_known(getattr(struct, key))]
+    return [fact(view, whose, struct, key) for struct, key in keys if is_known(getattr(struct, key))]
+
+
+def weight(field: fields.Field) -> str:
+    """The style of a number: what history keeps is what is looked for."""
+    return "value" if field.chart else "text"
+
+
+def source_of(whose: Struct, key: str) -> str:
+    """What told it."""
+    told: dict[str, str] = getattr(whose, "provenance", {})
+    source = told.get(key, "")
+    return _SOURCE.get(source, source)
 
 
 def is_known(value: object) -> bool:
@@ -73,9 +87,31 @@ def wrapped(text: str, width: int) -> list[str]:
 
 def listed(items: Iterable[str], width: int) -> list[str]:
     """In lines, broken between items."""
-    kept = "\u00a0"  # a blank at which nothing is broken
-    lines = wrapped(" · ".join(item.replace(" ", kept) for item in items), width)
-    return [line.replace(kept, " ").removesuffix(" ·") for line in lines]
+    lines, line = [], ""
+    for item in items:
+        longer = f"{line} · {item}" if line else item
+        if width_of(longer) <= width or not line:
+            line = longer
+        else:
+            lines.append(line)
+            line = item
+    return [*lines, line] if line else lines
+
+
+def columns(left: Iterable[Section], right: Iterable[Section], width: int) -> list[Row]:
+    """Two columns, where there is room for them; else the right one stands below."""
+    if width < WIDE:
+        return rows((*left, *right), width)
+    size = column(width)
+    gap = Run(" " * _GAP)
+    blank, blank_right = fill((), size), fill((), width - size - _GAP)
+    both = zip_longest(rows(left, size), rows(right, width - size - _GAP), fillvalue=())
+    return [(*(one or blank), gap, *(other or blank_right)) for one, other in both]
+
+
+def column(width: int) -> int:
+    """Cells of a section on a page so wide."""
+    return (width - _GAP) // 2 if width >= WIDE else width
 
 
 def rows(sections: Iterable[Section], width: int) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from halotui import format
 from halotui.model import Source, SourceState
 from halotui.widgets.rows import Row, Run, fill, fit, right, rule, window
+from halotui.widgets.sheet import wrapped
 from halotui.widgets.view import View
 
 _STYLES = {
@@ -12,7 +13,10 @@ _STYLES = {
     SourceState.HUNG: "trouble",
     SourceState.FAILED: "trouble",
     SourceState.STALE: "warning",
+    SourceState.DENIED: "warning",
 }
+_ID, _NAME, _STATE = 38, 22, 20  # cells
+_AGE, _TOOK = 8, 10
 
 
 def rows(view: View, width: int, height: int) -> list[Row]:
@@ -20,27 +24,32 @@ def rows(view: View, width: int, height: int) -> list[Row]:
 
 
 def page(view: View, width: int) -> list[Row]:
-    """All of it, however long."""
+    """All of it, however long. Those that are not asked stand at the end."""
     out = [rule("sources", width)]
-    head = f" {fit('source', 38)}{fit('read by', 14)}{fit('state', 9)}{right('age', 8)}{right('took', 10)}"
-    out.append(fill((Run(head, "dim"),), width))
-    for source in view.sources.values():
-        out.append(_line(source, width))
+    name, state = (_NAME, _STATE) if width >= 100 else (14, 9)
+    head = f" {fit('source', _ID)}{fit('read by', name)}{fit('state', state)}"
+    out.append(fill((Run(head + right("last", _AGE) + right("took", _TOOK), "dim"),), width))
+    for source in sorted(view.sources.values(), key=lambda source: source.state is SourceState.UNUSED):
+        out.append(_line(source, name, state, width))
         told = (text for text in (source.reason, source.hint) if text)
-        out += [fill((Run(f"     {text}", "dim"),), width) for text in told]
+        lines = [line for text in told for line in wrapped(text, width - 6)]
+        out += [fill((Run(f"     {line}", "dim"),), width) for line in lines]
     return out
 
 
-def _line(source: Source, width: int) -> Row:
-    age = format.duration(source.age_seconds) if source.age_seconds is not None else format.DASH
+def _line(source: Source, name: int, state: int, width: int) -> Row:
+    age = f"{format.duration(source.age_seconds)}" if source.age_seconds is not None else format.DASH
     took = f"{source.duration_seconds * 1000:.1f} ms" if source.duration_seconds is not None else format.DASH
+    said = str(source.state).replace("_", " ")
+    if state == _STATE and source.since_time is not None and source.state is not SourceState.UNUSED:
+        said += f" since {format.clock(source.since_time)}"
     return fill(
         (
-            Run(f" {fit(source.id, 38)}", "text"),
-            Run(fit(source.name or "", 14), "dim"),
-            Run(fit(str(source.state), 9), _STYLES.get(source.state, "dim")),
-            Run(right(age, 8), "text"),
-            Run(right(took, 10), "dim"),
+            Run(f" {fit(source.id, _ID)}", "text"),
+            Run(fit(source.name or "", name), "dim"),
+            Run(fit(said, state), _STYLES.get(source.state, "dim")),
+            Run(right(age, _AGE), "text"),
+            Run(right(took, _TOOK), "dim"),
         ),
         width,
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from halotui import fields, format
 from halotui.widgets.chart import Look
 from halotui.widgets.columns import chart_width, figures, pictures
-from halotui.widgets.rows import Row, Run, rule, width_of
+from halotui.widgets.rows import Row, Run, joined, rule, width_of
 from halotui.widgets.view import View
 
 # key, how its chart looks, the figure beside it when there is room
@@ -15,19 +17,39 @@ _COLUMNS: tuple[tuple[str, Look, str | None], ...] = (
     ("draft_acceptance_ratio", Look(top=1.0, edge=True), None),
     ("draft_coverage_ratio", Look(least=1.0, edge=True), None),
 )
+_CEILINGS = ("decode_bandwidth_ratio", "prefill_compute_ratio")
+_TITLE = 11  # cells of the rule that are no note
 
 
 def rows(view: View, width: int, height: int) -> list[Row]:
     """A rule, the numbers, and as many rows of charts as ``height`` leaves."""
     charts = height - 2
     size = chart_width(width, len(_COLUMNS))
-    seconds = 2 * size * view.interval
-    span = f"{seconds:.0f} s" if seconds < 180 else format.duration(seconds)
-    drawing = charts > 0 and view.server is not None
-    out = [rule("speed", width, (Run(f"charts: last {span}", "dim"),) if drawing else ())]
+    out = [rule("speed", width, joined(_note(view, size if charts > 0 else 0), width - _TITLE))]
     drawn = [view.draw(view.server, key, size, charts, look) for key, look, _ in _COLUMNS]
     out.append(figures([_figure(view, *column, size, charts) for column in _COLUMNS], width))
     return out + pictures(drawn, width, charts, "chart")
+
+
+def _note(view: View, charts: int) -> Iterator[tuple[int, list[Run]]]:
+    """How near the limits of the box, what a token costs, and how long ``charts`` cells are: in the rule, for
+    there they have room on every screen, and stand still."""
+    server = view.server
+    if server is None:
+        return
+    for key in _CEILINGS:
+        ratio = getattr(server, key)
+        if ratio is not None:
+            label = fields.BY_ID[f"server.{key}"].label
+            yield 0, [view.value(server, key, 4 if ratio < 0.995 else 5, "dim"), Run(f" {label}", "dim")]
+    energy = view.frame.energy if view.frame is not None else None
+    if energy is not None and energy.decode_joules_per_token is not None:
+        joules = view.value(energy, "decode_joules_per_token", 6, "dim")
+        yield 2, [joules, Run(" a token", "dim")]
+    if charts:
+        seconds = 2 * charts * view.interval
+        span = f"{seconds:.0f} s" if seconds < 180 else format.duration(seconds)
+        yield 1, [Run(f"charts: last {span}", "dim")]
 
 
 def _figure(view: View, key: str, look: Look, beside: str | None, size: int, charts: int) -> list[Run]:

@@ -7,15 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from halotui import fields, format
+from halotui.account import account
 from halotui.history import History
 from halotui.model import (
     GPU_SOURCE,
-    MEMORY_SOURCE,
+    HOLDER_SOURCE,
+    PLATFORM_SOURCE,
+    SOLE,
+    Account,
+    Energy,
     Finding,
     Frame,
     Gpu,
+    Holder,
+    KernelEvent,
     LogLine,
     Memory,
+    Platform,
     Request,
     ServedModel,
     Server,
@@ -24,16 +32,21 @@ from halotui.model import (
     Severity,
     Source,
     SourceState,
+    System,
 )
 from halotui.widgets import hidden
 from halotui.widgets.chart import Chart, Look
+from halotui.widgets.holder_list import HolderList
 from halotui.widgets.request_list import RequestList
-from halotui.widgets.rows import FINDING, Ref, Run, right
+from halotui.widgets.rows import EVENT, FINDING, Ref, Run, right
 
-Struct = Gpu | Memory | Server
+Struct = Gpu | Memory | Account | System | Energy | Holder | Platform | Server
 Owned = Struct | ServerFacts | ServedModel | Request
 OWNERS = {"ServerFacts": "facts", "ServedModel": "model"}  # where a struct is not called as in ``fields``
+SOURCES = {**SOLE, "gpu": GPU_SOURCE, "holder": HOLDER_SOURCE, "platform": PLATFORM_SOURCE}  # of an owner
+_BOX = (*SOLE, "platform")  # owners that are their own subject
 LOG_LINES = 2000  # kept for the log pane
+_BROKEN = (SourceState.HUNG, SourceState.FAILED)
 _AWAY = (ServerState.DOWN, ServerState.FAILED, ServerState.WAITING)
 MARK_STYLES = {Severity.CRITICAL: "trouble", Severity.WARNING: "warning", Severity.INFO: "text"}
 
@@ -57,6 +70,7 @@ class View:
     scroll: int = 0  # lines of the log below the last one shown
     top: int = 0  # the first line shown of a view that is longer than the screen
     requests: RequestList = field(default_factory=RequestList)
+    holders: HolderList = field(default_factory=HolderList)
     acting: bool = False  # whether servers may be changed
     marks: dict[tuple[str, str], str] = field(default_factory=dict)  # field, subject -> style of its finding
     logs: dict[str, deque[LogLine]] = field(default_factory=dict)
@@ -70,7 +84,7 @@ class View:
         self.frame = frame
         self.sources = {source.id: source for source in frame.sources}
         self.marks = {
-            (field, "memory" if field.startswith("memory") else finding.subject): MARK_STYLES[
+            (field, owner if (owner := field.partition(".")[0]) in _BOX else finding.subject): MARK_STYLES[
                 finding.severity
             ]
             for finding in reversed(frame.findings)
@@ -128,6 +142,13 @@ class View:
     def memory(self) -> Memory | None:
         return self.frame.memory if self.frame is not None else None
 
+    @property
+    def account(self) -> Account | None:
+        """Old recordings have none: made of what they have."""
+        if self.frame is None:
+            return None
+        return self.frame.account or account(self.frame.memory, self.frame.gpus, None, None)
+
     def log(self) -> Sequence[LogLine]:
         """The lines of the server on screen that match the filter."""
         lines = self.logs.get(self.server.url, ()) if self.server is not None else ()
@@ -144,16 +165,38 @@ class View:
         all_ = (*self.frame.findings, *facts)
         return next((found for found in all_ if f"{found.id} {found.subject}" == ref.subject), None)
 
+    def kernel(self, ref: Ref) -> KernelEvent | None:
+        """The event of the kernel's log that is pointed at."""
+        if ref.field != EVENT:
+            return None
+        kept = (noted.event for noted in self.history.kernel())
+        return next((event for event in kept if name_of_event(event) == ref.subject), None)
+
     def late(self, owner: str) -> bool:
         """Whether the owner's source is not answering now: its numbers are drawn dim."""
-        id_ = {"gpu": GPU_SOURCE, "memory": MEMORY_SOURCE}.get(owner)
-        source = self.sources.get(id_) if id_ else None
+        source = self.sources.get(SOURCES.get(owner, ""))
         return source is not None and source.state is not SourceState.OK
 
+    def standing(self, owner: str) -> Run | None:
+        """What is wrong with the owner's source, in words that stand still; None while it answers."""
+        source = self.sources.get(SOURCES.get(owner, ""))
+        if source is None or source.state is SourceState.OK:
+            return None
+        if source.age_seconds is None and source.state not in _BROKEN:
+            return None  # it never answered: why not is said where its numbers would be
+        style = "trouble" if source.state in _BROKEN else "warning"
+        said = str(source.state).replace("_", " ")
+        if source.since_time is not None:
+            return Run(f"{said} since {format.clock(source.since_time)}", style)
+        age = format.duration(source.age_seconds) if source.age_seconds is not None else "?"
+        return Run(f"{said}: last answer {age} ago", style)
+
     def subject(self, struct: Struct) -> str:
-        return (
-            "memory" if isinstance(struct, Memory) else struct.id if isinstance(struct, Gpu) else struct.url
-        )
+        if isinstance(struct, Gpu):
+            return struct.id
+        if isinstance(struct, Holder):
+            return str(struct.pid)
+        return struct.url if isinstance(struct, Server) else type(struct).__name__.lower()
 
     def value(
         self, struct: Owned | None, key: str, width: int = 0, style: str = "value", subject: str = ""
@@ -193,6 +236,11 @@ class View:
             return [" " * width] * height
         ring = self.history.series(self.subject(struct), f"{type(struct).__name__.lower()}.{key}")
         return self.chart(struct, key, width, height, look).rows(ring, width, height)
+
+
+def name_of_event(event: KernelEvent) -> str:
+    """What a Ref calls it."""
+    return f"{event.time!r} {event.kind} {event.text}"
 
 
 def owner_of(struct: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from halotui.collectors import amdgpu_top
 from halotui.hosts.local import LocalHost
 from halotui.model import Gpu, SourceState, Unavailable
 
-FIXTURE = Path(__file__).parents[1] / "fixtures/gpu/amdgpu_top_strix_halo.json"
+FIXTURES = Path(__file__).parents[1] / "fixtures/gpu"
+FIXTURE = FIXTURES / "amdgpu_top_strix_halo.json"
+DESKTOP = FIXTURES / "amdgpu_top_desktop.json"
 
 
 def line(**changed: Any) -> bytes:
@@ -35,6 +38,16 @@ def test_strix_halo() -> None:
         id="0000:c5:00.0",
         source="amdgpu_top",
         name="AMD Radeon 8060S Graphics",
+        integrated=True,
+        throttle_known=False,
+        media_busy_percent=0,
+        soc_temperature_celsius=42.38,
+        cpu_power_watts=2.5,
+        cpu_hertz=5_100_000_000,
+        cpu_limit_hertz=5_150_000_000,
+        npu_busy_percent=0,
+        npu_power_watts=0.02,
+        npu_hertz=1_267_000_000,
         gtt_used_bytes=58060 << 20,
         gtt_total_bytes=133143986176,
         vram_used_bytes=455 << 20,
@@ -62,12 +75,42 @@ def test_sensors_speak_without_the_table(metrics: Any) -> None:
 
 @pytest.mark.parametrize("missing", [None, {"unit": "%", "value": None}, {}, "?", {"value": "N/A"}])
 def test_both_ways_of_missing(missing: Any) -> None:
-    assert only(gpu_activity={"GFX": missing}).busy_percent is None
+    gpu = only(gpu_activity={"GFX": missing, "MediaEngine": missing}, npu_metrics=missing)
+    assert gpu.busy_percent is gpu.media_busy_percent is None
 
 
 def test_whole_sections_missing() -> None:
     gpu = only(Info=None, VRAM=None, Sensors=None, gpu_activity=None, gpu_metrics=None)
-    assert gpu == Gpu(id="gpu0", source="amdgpu_top")
+    assert gpu == Gpu(id="gpu0", source="amdgpu_top", throttle_known=False)
+
+
+@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: {"unit": "MHz", "value": value}])
+def test_the_npu_of_its_own_driver(wrap: Callable[[Any], Any]) -> None:
+    """amdxdna tells it where gpu_metrics does not."""
+    npu = {"npu_busy": [50, 30, *[65535] * 6], "npu_power": 1500, "npuclk_freq": 1800}
+    said = {"gpu_metrics": None, "npu_metrics": {key: wrap(value) for key, value in npu.items()}}
+    gpu = only(**said)
+    assert (gpu.npu_busy_percent, gpu.npu_power_watts, gpu.npu_hertz) == (40, 1.5, 1_800_000_000)
+
+
+def test_two_gpus_of_a_real_box() -> None:
+    """A card and the graphics of a desktop CPU: a real dump, nested as a stream nests what -d has flat."""
+    integrated, card = amdgpu_top.parse(DESKTOP.read_bytes())
+    assert (integrated.integrated, card.integrated) == (True, False)
+    assert (integrated.id, card.id) == ("0000:13:00.0", "0000:03:00.0")
+    assert integrated.socket_power_watts is None  # it says 0 W, and 56 in the table, where mW are due
+    assert integrated.gfx_power_watts is None
+    assert integrated.cpu_hertz is integrated.npu_busy_percent is None  # arrays keep their 65535
+    assert (card.socket_power_watts, card.vram_used_bytes) == (155, 8496 << 20)
+    assert card.sclk_hertz == 2_996_000_000
+
+
+def test_a_sleeper_is_told_by_name() -> None:
+    sleeping = {"pci": "0000:03:00.0", "DeviceName": "AMD Radeon RX 9060 XT", "card": "/dev/dri/card0"}
+    said = json.loads(line()) | {"suspended_devices": [sleeping, {}, "?", None]}
+    awake, asleep = amdgpu_top.parse(json.dumps(said).encode())
+    assert not awake.asleep
+    assert asleep == Gpu(id="0000:03:00.0", source="amdgpu_top", name="AMD Radeon RX 9060 XT", asleep=True)
 
 
 def test_no_awake_device_is_an_empty_reading() -> None:
@@ -86,20 +129,49 @@ def test_junk(junk: bytes) -> None:
     assert caught.value.state is SourceState.FAILED
 
 
-async def test_stream_skips_junk_and_tells_of_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "lines").write_bytes(b"warming up\n" + line() + b"\n" + line())
-    command = tmp_path / "amdgpu_top"
-    command.write_text(f'#!/bin/sh\n[ "$*" = "-J --no-pc -s 1000" ] && cat {tmp_path}/lines\n')
-    command.chmod(0o755)
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Give it the shell script that will be amdgpu_top. ``$LINE`` is a file with one record."""
+    (tmp_path / "line").write_bytes(line())
+    monkeypatch.setenv("LINE", str(tmp_path / "line"))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    got: list[Gpu] = []
-    with pytest.raises(Unavailable, match="amdgpu_top ended") as caught:
+
+    def install(script: str) -> None:
+        (tmp_path / "amdgpu_top").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "amdgpu_top").chmod(0o755)
+
+    return install
+
+
+async def follow(got: list[Gpu]) -> Unavailable:
+    with pytest.raises(Unavailable) as caught:
         async for gpus in amdgpu_top.stream(LocalHost()):
             got += gpus
+    return caught.value
+
+
+async def test_stream_skips_junk_and_tells_of_the_end(command: Callable[[str], None]) -> None:
+    command('[ "$*" = "-J --no-pc -s 1000" ] && echo warming up; cat "$LINE"; echo; cat "$LINE"')
+    got: list[Gpu] = []
+    why = await follow(got)
     assert [gpu.socket_power_watts for gpu in got] == [38.43, 38.43]
-    assert caught.value.state is SourceState.FAILED
+    assert why.state is SourceState.FAILED and "amdgpu_top ended" in why.reason
+
+
+@pytest.mark.parametrize("death", ["kill -SEGV $$", "head -c 700 $LINE; exit 101", "echo '[]'; exit 0"])
+async def test_a_stream_that_dies_keeps_what_it_gave(command: Callable[[str], None], death: str) -> None:
+    """By a signal, in the middle of a record, and with the array that -d would write."""
+    command(f'cat "$LINE"; {death}')
+    got: list[Gpu] = []
+    why = await follow(got)
+    assert [gpu.gtt_used_bytes for gpu in got] == [58060 << 20]
+    assert why.state is SourceState.FAILED and "--no-pc" in why.hint
+
+
+async def test_not_ours_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "amdgpu_top").touch(0o644)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (await follow([])).state is SourceState.DENIED
 
 
 async def test_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,12 +193,14 @@ anything = st.recursive(
 )
 quantities = st.dictionaries(
     st.sampled_from(
-        [key for _, path, _ in amdgpu_top._ROWS for key in path] + ["header", "average_gfx_power"]
+        [key for _, path, _ in amdgpu_top._ROWS for key in path]
+        + ["header", "average_gfx_power", "npu_busy", "GPU Type"]
     ),
     anything | st.fixed_dictionaries({"value": anything, "format_revision": st.sampled_from([2, 3])}),
 )
 devices = st.dictionaries(
-    st.sampled_from(["Info", "VRAM", "Sensors", "gpu_activity", "gpu_metrics"]), quantities | anything
+    st.sampled_from(["Info", "VRAM", "Sensors", "gpu_activity", "gpu_metrics", "npu_metrics"]),
+    quantities | anything,
 )
 
 

@@ -46,6 +46,17 @@ def amdsmi_get_power_info(gpu):
     return {"socket_power": 0xFFFFFFFFFFFFFFFF, "current_socket_power": "N/A", "average_socket_power": 38}
 def amdsmi_get_temp_metric(gpu, kind, metric): return 45
 def amdsmi_get_gpu_perf_level(gpu): return "AMDSMI_DEV_PERF_LEVEL_AUTO"
+def amdsmi_get_gpu_metrics_info(gpu): return {
+    "is_apu": True,
+    "apu_metrics.temperature_soc": 42.38,
+    "apu_metrics.average_gfx_power": 18.72,
+    "apu_metrics.average_all_core_power": "N/A",
+    "apu_metrics.average_cpu_power": 2.5,
+    "apu_metrics.average_ipu_power": 0.0,
+    "apu_metrics.current_coreclk": [1400, "N/A", 5100, 65535],
+    "apu_metrics.current_gfx_maxfreq": 2900,
+    "apu_metrics.average_ipuclk_frequency": 0,
+}
 """
 NO_DRIVER = "def amdsmi_init(): raise RuntimeError('AMDSMI_STATUS_DRIVER_NOT_LOADED')"
 
@@ -121,6 +132,14 @@ async def test_a_library_that_chatters_and_knows_half(install: Install) -> None:
         socket_power_watts=38,
         temperature_celsius=45,
         performance_level="auto",
+        integrated=True,
+        throttle_known=False,
+        soc_temperature_celsius=42.38,
+        gfx_power_watts=18.72,
+        cpu_power_watts=2.5,
+        cpu_hertz=5_100_000_000,
+        npu_power_watts=0,
+        sclk_limit_hertz=2_900_000_000,
     )
 
 
@@ -137,9 +156,9 @@ def test_the_child_ends_with_its_reader(install: Install) -> None:
 
 @pytest.mark.parametrize("unset", ["N/A", 0xFFFF, 0xFFFFFFFF, 2**64 - 1, None, -1, "12", True, [], {}])
 def test_unset(unset: Any) -> None:
-    fields = [field for field, unit, _ in amdsmi._QUANTITIES if unit]
+    fields = [*(field for field, unit, _ in amdsmi._QUANTITIES if unit), *amdsmi._TABLE]
     line = json.dumps({"gpus": [{"id": "x"} | dict.fromkeys(fields, unset)]}).encode()
-    assert amdsmi.parse(line) == (Gpu(id="x", source="amdsmi"),)
+    assert amdsmi.parse(line) == (Gpu(id="x", source="amdsmi", throttle_known=False),)
 
 
 def test_hostile_words() -> None:
@@ -163,7 +182,9 @@ scalars = (
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=8)
 )
-fields = st.dictionaries(st.sampled_from([field for field, _, _ in amdsmi._QUANTITIES]), scalars)
+fields = st.dictionaries(
+    st.sampled_from([*(field for field, _, _ in amdsmi._QUANTITIES), *amdsmi._TABLE, "integrated"]), scalars
+)
 words = st.dictionaries(
     st.sampled_from(["gpus", "error", "state", "hint"]), st.lists(fields | scalars) | scalars | fields
 )

@@ -19,13 +19,14 @@ from typing import Any
 import httpx
 import pytest
 
-from halotui.collectors import amdgpu_sysfs, llama_process, memory
+from halotui.collectors import amdgpu_sysfs, llama_process, memory, process_use
 from halotui.demo import traffic
 from halotui.demo.backends import LOG, command, profile
 from halotui.demo.box import Box, BoxError, start_box
 from halotui.demo.traffic import REFRAINS, Traffic
-from halotui.demo.tree import Load
+from halotui.demo.tree import DESKTOP, Load
 from halotui.hosts.local import LocalHost
+from halotui.servers import room
 
 BOX = [sys.executable, "-m", "halotui.demo.box"]
 
@@ -203,3 +204,17 @@ def test_the_parents_side_is_light() -> None:
     code = "import sys, halotui.demo.box as box; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"numpy", "gguf", "xllamacpp", "httpx", "textual", "psutil"} & set(modules.split())
+
+
+async def test_what_holds_the_memory_of_a_box() -> None:
+    async with box_with() as box:
+        host = LocalHost(box.sysfs, box.procfs)
+        (server,) = host.processes(("llama-server",), ())
+        assert f"http://127.0.0.1:{server.ports[0]}" == box.url
+        assert server.cwd == str(box.directory)
+        assert room.read(host, None).gtt_bytes  # without it there would be its 58 GiB more
+        gained = (room.read(host, server.pid).gtt_bytes or 0) - (room.read(host, None).gtt_bytes or 0)
+        assert gained > 57 << 30
+        shares = (process_use.read(host, pid) for pid in (server.pid, DESKTOP))
+        used = amdgpu_sysfs.read(host)[0].gtt_used_bytes
+        assert sum(share.gtt_bytes or 0 for share in shares) == pytest.approx(used, rel=0.001)

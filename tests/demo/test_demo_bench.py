@@ -30,7 +30,7 @@ from halotui.demo.bench_formats import FIELDS, FORMATS
 from halotui.demo.box import Box, start_box
 from halotui.demo.model import BENCH, write_preset
 from halotui.demo.room import BENCH_BYTES
-from halotui.demo.tree import GTT_REST, KV_BYTES_PER_TOKEN, VRAM_FULL, VRAM_REST
+from halotui.demo.tree import DESKTOP, GTT_REST, KV_BYTES_PER_TOKEN, VRAM_FULL, VRAM_REST
 from halotui.hosts.local import LocalHost
 
 SAID = Path(__file__).parents[1] / "fixtures/demo_bench"
@@ -298,7 +298,7 @@ async def test_a_box_without_a_server_is_at_rest() -> None:
         assert box.pid == 0
         assert memory(box) == (VRAM_REST, GTT_REST)
         assert (box.directory / BENCH_MODEL).stat().st_size == BENCH_BYTES
-        assert not any(path.name.isdecimal() for path in box.procfs.iterdir())
+        assert [path.name for path in box.procfs.iterdir() if path.name.isdecimal()] == [str(DESKTOP)]
     assert not box.directory.exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -12,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from halotui.demo.tree import GIB, GTT_TOTAL, MODEL_BYTES, REST, Load, Tree, scratch
+from halotui.collectors import fdinfo, process_use
+from halotui.demo.chip import REST
+from halotui.demo.counters import DISK_BYTES_PER_SECOND
+from halotui.demo.machine import GTT_TOTAL
+from halotui.demo.tenants import Tenant
+from halotui.demo.tree import DESKTOP, GIB, GTT_REST, MODEL_BYTES, VRAM_FULL, Load, Tree, scratch
+from halotui.hosts.local import LocalHost
 
 PREFILL, DECODE, IDLE = Load(prefilling=1, tokens=900), Load(decoding=2, tokens=3000), Load()
 METRICS = "<HBB2H16HH2H8H16H4H2xQIH2x4I16H3H8H16H2H2x7II4x"
@@ -20,7 +27,7 @@ METRICS = "<HBB2H16HH2H8H16H4H2xQIH2x4I16H3H8H16H2H2x7II4x"
 
 def files(tree: Tree) -> dict[str, bytes]:
     root = tree.sysfs.parent
-    paths = [*tree.device.rglob("*"), tree.procfs / "meminfo", tree.procfs / "vmstat"]
+    paths = [*tree.sysfs.rglob("*"), *tree.procfs.rglob("*"), root / "dev/kmsg"]
     return {str(p.relative_to(root)): p.read_bytes() for p in paths if p.is_file() and not p.is_symlink()}
 
 
@@ -203,3 +210,126 @@ def test_hang_blocks_a_reader_until_recovery(tmp_path: Path) -> None:
 def test_scratch_wants_room() -> None:
     assert scratch(1).is_dir()
     assert scratch(1 << 60) != Path("/dev/shm")
+
+
+def held(tree: Tree, pid: int) -> tuple[int, int]:
+    """GTT and VRAM that its fdinfo tells."""
+    share = fdinfo.read((tree.procfs / f"{pid}/fdinfo/99").read_bytes())
+    assert share is not None
+    return share.held
+
+
+def test_nothing_is_unowned(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    first, second = os.getpid(), os.getppid()
+    tree.house({first: Tenant(3 * GIB), second: Tenant(GIB, counted=False)})
+    play(tree, DECODE)
+    pids = (first, second, DESKTOP)
+    gtt, vram = (sum(pool) for pool in zip(*(held(tree, pid) for pid in pids), strict=True))
+    assert gtt == number(tree, "mem_info_gtt_used")
+    assert 0 <= number(tree, "mem_info_vram_used") - vram <= 64 << 20  # the firmware's
+    assert held(tree, first)[0] == pytest.approx(3 * held(tree, second)[0])
+    host = LocalHost(tree.sysfs, tree.procfs)
+    before = process_use.read(host, first).gpu_seconds
+    play(tree, DECODE, start=10)
+    after = process_use.read(host, first).gpu_seconds
+    assert before and after and after - before == pytest.approx(0.93 * 10 / 2, rel=0.1)  # two at work
+    assert process_use.read(host, second).gpu_seconds is None  # ROCm's is not counted
+
+
+def test_a_process_is_the_kernels_but_for_the_gpu(tmp_path: Path) -> None:
+    tree, me = Tree(tmp_path, pid=os.getpid()), os.getpid()
+    tree.update(IDLE, 0)
+    place, real = tree.procfs / str(me), Path(f"/proc/{me}")
+    for name in ("comm", "status", "cmdline", "cgroup", "limits"):
+        assert (place / name).exists() and (place / name).resolve() == (real / name).resolve()
+    assert (place / "cwd").readlink() == Path.cwd()
+    assert (place / "ns/net").readlink() == (real / "ns/net").readlink()
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        tree.house({me: Tenant(MODEL_BYTES)})
+        port = listening.getsockname()[1]
+        host = LocalHost(tree.sysfs, tree.procfs)
+        (found,) = host.processes((), (port,))
+        assert (found.pid, port in found.ports) == (me, True)
+        assert (place / "fd/99").readlink() == Path("/dev/dri/renderD128")
+        gone = f"socket:[{os.fstat(listening.fileno()).st_ino}]"
+        assert gone in {str(link.readlink()) for link in (place / "fd").iterdir()}
+    tree.house({me: Tenant(MODEL_BYTES)})
+    assert gone not in {str(link.readlink()) for link in (place / "fd").iterdir()}
+    tree.house({})
+    assert not place.exists()
+    tree.house({me: Tenant(MODEL_BYTES)})  # it may come back
+    tree.update(IDLE, 0)
+    assert held(tree, me) == (MODEL_BYTES - GTT_REST, VRAM_FULL - (96 << 20))
+
+
+def test_a_pid_that_the_desktop_has_goes_to_who_really_has_it(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree._tenants._homes[os.getpid()] = tree._tenants._homes.pop(DESKTOP)
+    (tree.procfs / str(DESKTOP)).rename(tree.procfs / str(os.getpid()))
+    tree.house({os.getpid(): Tenant(MODEL_BYTES)})
+    assert (tree.procfs / f"{os.getpid()}/stat").is_symlink()
+
+
+def test_limiters_tick_at_full_power_alone(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+
+    def limiters() -> tuple[int, int]:
+        fast, slow = struct.unpack_from("<II", (tree.device / "gpu_metrics").read_bytes(), 236)
+        return fast, slow
+
+    now = play(tree, IDLE)
+    still = limiters()
+    assert all(still)
+    now = play(tree, DECODE, start=now)
+    assert limiters() == still
+    limits = set()
+    for step in range(40):
+        tree.update(PREFILL, now + step / 2)
+        limits.add(struct.unpack_from("<H", (tree.device / "gpu_metrics").read_bytes(), 224)[0])
+    assert limiters() > still and limiters()[1] > still[1]
+    assert max(limits) == 2900 and 2700 < min(limits) < 2900
+    table = struct.unpack(METRICS, (tree.device / "gpu_metrics").read_bytes())
+    assert set(table[24:32]) == {0xFFFF}  # no NPU: the IOMMU is off
+
+
+def test_a_model_that_loads_is_read(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+
+    def sectors() -> int:
+        return int((tree.sysfs / "block/nvme0n1/stat").read_text().split()[2])
+
+    tree.update(Load(models=0.0), 0)
+    before = sectors()
+    tree.update(Load(models=0.05), 1)
+    assert (sectors() - before) * 512 == pytest.approx(MODEL_BYTES * 0.05, rel=0.01)
+    before = sectors()
+    tree.update(Load(models=1.0), 2)
+    assert (sectors() - before) * 512 == pytest.approx(DISK_BYTES_PER_SECOND, rel=0.01)
+    assert "avg10=0.00" not in (tree.procfs / "pressure/io").read_text()
+    assert not (tree.sysfs / "block/loop0/device").exists()
+
+
+def test_the_kernel_tells_of_a_hang_and_of_its_end(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.update(IDLE, 0)
+    log = tree.sysfs.parent / "dev/kmsg"
+    boot = log.read_text()
+    tree.hang(4711)
+    tree.recover()
+    tree.recover()
+    rows = log.read_text().removeprefix(boot).splitlines()
+    assert [re.sub(r"^\d,\d+,\d+,-;amdgpu 0000:c5:00.0: amdgpu: ", "", row) for row in rows] == [
+        "ring comp_1.1.0 timeout, signaled seq=23114, emitted seq=23116",
+        " Process llama-server pid 4711 thread llama-server:cs0 pid 4725",
+        "Ring comp_1.1.0 reset failed",
+        "GPU reset begin!",
+        "GPU reset(1) succeeded!",
+        "[drm] device wedged, but recovered through reset",
+    ]
+    numbers = [int(row.split(",")[1]) for row in log.read_text().splitlines()]
+    assert numbers == list(range(len(numbers)))
+    up = float(Path("/proc/uptime").read_text().split()[0])
+    assert int(rows[0].split(",")[2]) / 1e6 == pytest.approx(up, abs=2)

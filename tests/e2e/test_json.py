@@ -20,6 +20,7 @@ from running import NOWHERE, Crowd, Stream, busy, counters, look, run, server_of
 from sysfs_tree import build, v3_0
 
 TOP = {"schema_version", "time", "host", "gpus", "memory", "servers", "findings", "sources"}
+TOP |= {"account", "system", "energy", "holders", "platform"}
 GPU = """gtt_used_bytes gtt_total_bytes vram_used_bytes vram_total_bytes busy_percent sclk_hertz mclk_hertz
     fclk_hertz socket_power_watts gfx_power_watts temperature_celsius"""
 MEMORY = "total_bytes used_bytes available_bytes swap_used_bytes"
@@ -27,6 +28,7 @@ SERVER = """url pid state model build slots_total slots_asked slots_busy request
     generation_tokens_per_second prompt_tokens_per_second draft_acceptance_ratio draft_coverage_ratio slots"""
 FINDING = "id severity title evidence why fix"
 UNITS = ("_bytes", "_hertz", "_watts", "_celsius", "_percent", "_seconds", "_ratio", "_per_second", "_tokens")
+UNITLESS = ("time", "since_time", "started_time", "load_1m", "watt_hours")
 KEY = "sk-halotui-secret-4711"
 
 
@@ -67,7 +69,7 @@ def test_layout_and_units(server: Any, sysfs: Path) -> None:
     for key, value in every_key(frame):
         assert re.fullmatch(r"[a-z][a-z0-9_]*", key) and value is not None, key
         if isinstance(value, float) and not key.endswith(UNITS):
-            assert key in ("time", "since_time", "started_time"), f"{key} has no unit"
+            assert key in UNITLESS, f"{key} has no unit"
     assert abs(frame["time"] - time.time()) < 30
 
 

@@ -13,52 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gguf_files import flag, number, numbers, pair, strings, tokens, word, write
 from halotui.actions import ActionError
-from halotui.gguf.reader import read
 from halotui.gguf.model_file import mismatch, read_header
-
-
-def text(value: str | bytes) -> bytes:
-    raw = value.encode() if isinstance(value, str) else value
-    return struct.pack("<Q", len(raw)) + raw
-
-
-def pair(key: str, kind: int, value: bytes) -> bytes:
-    return text(key) + struct.pack("<I", kind) + value
-
-
-def strings(key: str, values: list[bytes]) -> bytes:
-    return pair(key, 9, struct.pack("<IQ", 8, len(values)) + b"".join(map(text, values)))
-
-
-def word(key: str, value: str) -> bytes:
-    return pair(key, 8, text(value))
-
-
-def number(key: str, value: int) -> bytes:
-    return pair(key, 4, struct.pack("<I", value))
-
-
-def numbers(key: str, values: list[int]) -> bytes:
-    return pair(key, 9, struct.pack(f"<IQ{len(values)}i", 5, len(values), *values))
-
-
-def flag(key: str, value: bool) -> bytes:
-    return pair(key, 7, bytes([value]))
-
-
-def tensor(name: str) -> bytes:
-    return text(name) + struct.pack("<IQQIQ", 2, 64, 64, 0, 0)
-
-
-def write(path: Path, *pairs: bytes, tensors: tuple[str, ...] = (), version: int = 3, more: int = 0) -> Path:
-    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(pairs))
-    path.write_bytes(head + b"".join(pairs) + b"".join(map(tensor, tensors)) + bytes(more))
-    return path
-
-
-def tokens(count: int, other: dict[int, bytes] | None = None) -> bytes:
-    return strings("tokenizer.ggml.tokens", [(other or {}).get(i, b"t%d" % i) for i in range(count)])
+from halotui.gguf.reader import Tensor, read
 
 
 def refused(path: Path) -> ActionError:
@@ -88,7 +46,11 @@ def test_as_the_library_reads_it(models: Path) -> None:
     assert mine.vocabulary.tokens == len(listed)
     assert list(mine.vocabulary.prints) == [hash(token.encode()) for token in listed]
     assert (mine.vocabulary.model, mine.vocabulary.bos, mine.vocabulary.eos) == ("llama", 1, 2)
-    assert read(path).tensors == [one.name for one in library.tensors]
+    assert read(path).tensors == [
+        Tensor(one.name, tuple(map(int, one.shape)), int(one.tensor_type)) for one in library.tensors
+    ]
+    short = read(path, vocabulary=False)
+    assert short.tokens is None and not short.prints and short.tensors == read(path).tensors
 
 
 def test_per_layer_lists_and_markers(tmp_path: Path) -> None:
@@ -117,6 +79,24 @@ def test_a_big_vocabulary_is_quick(tmp_path: Path) -> None:
     mine = read_header(path)
     assert time.perf_counter() - began < 5
     assert mine.vocabulary.tokens == count == len(mine.vocabulary.prints)
+
+
+def test_texts_are_skipped_wherever_a_chunk_ends(tmp_path: Path) -> None:
+    """A mebibyte is read at once: texts across its end, and longer ones, are no other for that."""
+    long = [b"x" * size for size in (1_048_560, 3, 0, 2_500_000, 1, 1_048_576)]
+    last = number("last", 7)
+    for before in range(9):
+        texts = strings("tokenizer.ggml.merges", [b"", *([b"y"] * before), *long])
+        path = write(tmp_path / "long.gguf", texts, last, tensors=("output.weight",))
+        raw = read(path, vocabulary=False)
+        assert raw.pairs == {"last": 7} and [tensor.name for tensor in raw.tensors] == ["output.weight"]
+    path.write_bytes(path.read_bytes()[:4_000_000])
+    with pytest.raises(ActionError, match="end"):
+        read(path, vocabulary=False)
+    for length in (2**62, 2**63, 2**64 - 1):
+        hostile = pair("a", 9, struct.pack("<IQQQ", 8, 2, 0, length))
+        with pytest.raises(ActionError, match="past its end"):
+            read(write(path, hostile, more=100), vocabulary=False)
 
 
 def test_shards_are_summed_and_the_missing_named(tmp_path: Path) -> None:

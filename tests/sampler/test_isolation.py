@@ -42,7 +42,7 @@ async def look(watch: Sampler) -> Frame:
 
 @pytest.mark.parametrize(
     ("module", "name", "source"),
-    [(memory, "read", "memory"), (discovery, "find", "processes"), (gpu.amdgpu_sysfs, "read", "gpu")],
+    [(memory, "read", "memory"), (discovery, "find", "processes"), (gpu.amdgpu_sysfs, "readings", "gpu")],
 )
 async def test_a_collector_that_stumbles_costs_itself(
     monkeypatch: pytest.MonkeyPatch, module: Any, name: str, source: str

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from halotui.hosts.local import LocalHost
 from halotui.model import SourceState, Unavailable
-from halotui.sampler.clock import Clock
-from halotui.sampler.gpu import GpuSource
-from halotui.sampler.worker import Worker
-from sysfs_tree import build
+from halotui.sampler.worker import MOST_ABANDONED, PATIENCE, Worker
 
 
 async def test_results_and_errors_come_through() -> None:
@@ -40,31 +38,61 @@ async def test_a_hung_read_is_given_up_and_found_again(tmp_path: Path) -> None:
     assert await worker.call(lambda: "alive", 5) == "alive"
 
 
-async def test_a_gpu_that_hangs_keeps_its_numbers_with_their_age(tmp_path: Path) -> None:
-    device = build(tmp_path)
-    now = [100.0]
-    source = GpuSource(LocalHost(tmp_path), "auto", Clock(monotonic=lambda: now[0], wall=lambda: now[0]))
-    (gpu,) = await source.read()
-    assert gpu.busy_percent == 97 and source.source().state is SourceState.OK
-    busy = device / "gpu_busy_percent"
-    busy.unlink()
-    os.mkfifo(busy)
-    now[0] += 2
-    assert await source.read() == (gpu,)
-    told = source.source()
-    assert told.state is SourceState.HUNG and told.age_seconds == pytest.approx(2)
-    await asyncio.to_thread(busy.write_text, "12\n")
-    busy.unlink()
-    busy.write_text("12\n")
-    await asyncio.sleep(0.1)
-    (gpu,) = await source.read()
-    assert gpu.busy_percent == 12 and source.source().state is SourceState.OK
-    await source.close()
+class Stuck:
+    """Reads that block until they are let go, and a clock that is turned by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.gate = threading.Event()
+        self._name = f"stuck-{id(self)}"
+        self.worker = Worker(self._name, lambda: self.now)
+
+    def read(self) -> str:
+        self.gate.wait(20)
+        return "late"
+
+    async def hang(self) -> str:
+        """What it says of one more read that hangs."""
+        with pytest.raises(Unavailable) as trouble:
+            await self.worker.call(self.read, 0.02)
+        assert trouble.value.state is SourceState.HUNG and trouble.value.hint
+        return trouble.value.reason
+
+    @property
+    def threads(self) -> int:
+        return sum(thread.name.endswith(self._name) for thread in threading.enumerate())
+
+    async def let_go(self, left: int) -> None:
+        self.gate.set()
+        for _ in range(200):
+            if self.threads <= left:
+                break
+            await asyncio.sleep(0.01)
+        assert self.threads == left
 
 
-async def test_no_gpu_is_said_not_tried_every_tick(tmp_path: Path) -> None:
-    source = GpuSource(LocalHost(tmp_path), "sysfs", Clock())
-    assert await source.read() == ()
-    told = source.source()
-    assert told.state is SourceState.ABSENT and told.reason and told.hint
-    await source.close()
+async def test_a_stuck_thread_is_abandoned_and_its_late_result_is_nobodys() -> None:
+    stuck = Stuck()
+    assert "no answer" in await stuck.hang()
+    stuck.now = PATIENCE - 1
+    assert "not come back" in await stuck.hang() and stuck.threads == 1
+    stuck.now = PATIENCE
+    assert await stuck.worker.call(lambda: "fresh", 5) == "fresh" and stuck.threads == 2
+    later = asyncio.create_task(stuck.worker.call(lambda: time.sleep(0.1) or "mine", 5))
+    await stuck.let_go(1)  # the abandoned one ends, the fresh one serves
+    assert await later == "mine"
+
+
+async def test_one_more_thread_each_time_later_and_never_too_many() -> None:
+    stuck, begun = Stuck(), []
+    while stuck.now < 7200:
+        before = stuck.threads
+        reason = await stuck.hang()
+        if stuck.threads > before:
+            begun.append(stuck.now)
+        stuck.now += 30
+    gaps = [later - sooner for sooner, later in pairwise(begun)]
+    assert gaps == [30, 60, 120, 240, 480, 600, 600, 600]
+    assert stuck.threads == MOST_ABANDONED + 1 and "not asked any more" in reason
+    await stuck.let_go(1)  # the driver has come to itself after all
+    assert await stuck.worker.call(lambda: "alive", 5) == "alive"

@@ -24,7 +24,7 @@ from halotui import figures
 from halotui.app import HalotuiApp
 from halotui.feed import Feed
 from halotui.history import History
-from halotui.keymap import KEYS, REQUESTS
+from halotui.keymap import KEYS, LISTED, REQUESTS
 from halotui.model import End, Finding, Frame, Request, Server, ServerState, Severity
 from halotui.screens.explain import Explain
 from halotui.screens.launcher import Launcher
@@ -380,7 +380,7 @@ async def test_explain_tells_the_whole_request() -> None:
 
 @pytest.mark.parametrize("view", ["cockpit", "log", "sources", "server"])
 async def test_its_keys_are_keys_of_the_requests_alone(view: str) -> None:
-    ids = {key.id for key in KEYS if key.needs == REQUESTS}
+    ids = {key.id for key in KEYS if key.needs in (LISTED, REQUESTS)}
     assert ids == {"order", "reverse", "window"}
     async with opened(busy(5)) as hand:
         await hand.app.run_action(f"view('{view}')")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import boxes
 import pytest
+import whole
 from boxes import Still, coder, moment, rich
 from fake_desk import FakeDesk
 from test_snapshots import difference
@@ -29,6 +30,7 @@ BOXES: dict[str, Callable[[], Frame]] = {
     "rich": lambda: moment([rich(requests=boxes.requests(30))]),
     "hidden": lambda: moment([boxes.hidden()]),
     "stuck": lambda: moment([rich(slots=boxes.slots(**STUCK), still_seconds=44.0)]),
+    "whole": whole.box,
     "no-log": lambda: moment([coder()], sources=boxes.no_log(coder())),
     **{
         f"requests-{count}": lambda count=count: moment([rich(requests=boxes.requests(count))])
@@ -69,6 +71,8 @@ CASES = {
     "requests-no-colour": Case("requests-300", "80x24", ("5",), color=False),
     "requests-explain-120x40": Case("requests-300", "120x40", ("5", "down", "e")),
     "nine-no-colour": Case("nine", "120x40", color=False),
+    "box-120x40": Case("whole", "120x40", ("7",)),
+    "processes-120x40": Case("whole", "120x40", ("8",)),
     "stuck-80x24": Case("stuck", "80x24"),
     "stuck-200x60": Case("stuck", "200x60"),
     "help-120x60": Case("two", "120x60", ("5", "question_mark")),

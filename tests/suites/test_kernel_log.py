@@ -10,8 +10,8 @@ import pytest
 from stand_in_bench import TIMEOUT_LINE, journalctl
 
 from halotui.collectors import kernel_log
-from halotui.collectors.kernel_log import Level
 from halotui.hosts.local_hands import LocalHands
+from halotui.model import Severity
 
 CRITICAL = (
     TIMEOUT_LINE,
@@ -35,26 +35,26 @@ CRITICAL = (
 @pytest.mark.parametrize("line", CRITICAL)
 def test_trouble_is_known(line: str) -> None:
     found = kernel_log.trouble(f"[ 1234.5] {line}")
-    assert found is not None and found.level is Level.CRITICAL
+    assert found is not None and found.severity is Severity.CRITICAL
 
 
 @pytest.mark.parametrize(
-    ("line", "level"),
+    ("line", "kind"),
     [
-        ("amdgpu 0000:01:00.0: amdgpu: amdgpu: 65536M of VRAM memory ready", Level.INFO),
+        ("amdgpu 0000:01:00.0: amdgpu: amdgpu: 65536M of VRAM memory ready", "memory-pool"),
         (
             "[drm] Configuring gttsize via module parameter is deprecated, please use ttm.pages_limit",
-            Level.WARNING,
+            "gttsize",
         ),
-        ("amdgpu 0000:c5:00.0: amdgpu: GPU reset(2) succeeded!", Level.OK),
-        ("amdgpu: Ring comp_1.0.0 reset succeeded", Level.OK),
-        ("amdgpu:  Process llama-bench pid 812 thread llama-bench pid 812", Level.INFO),
-        ("amdgpu: Dumping IP State", Level.INFO),
+        ("amdgpu 0000:c5:00.0: amdgpu: GPU reset(2) succeeded!", "recovered"),
+        ("amdgpu: Ring comp_1.0.0 reset succeeded", "recovered"),
+        ("amdgpu:  Process llama-bench pid 812 thread llama-bench pid 812", "culprit"),
+        ("amdgpu: Dumping IP State", "gpu-dump"),
     ],
 )
-def test_other_lines_are_none(line: str, level: Level) -> None:
+def test_other_lines_are_none(line: str, kind: str) -> None:
     found = kernel_log.match(line)
-    assert found is not None and found.level is level
+    assert found is not None and found.kind == kind
     assert kernel_log.trouble(line) is None
 
 
