@@ -12,8 +12,10 @@ _STEPS = ((1024**4, "TiB"), (1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 
 
 def digits(value: float) -> str:
-    """Three significant digits without an exponent: 0.52, 5.27, 52.7, 527, 5270."""
+    """Three significant digits without an exponent, two below 1: 0.52, 5.27, 52.7, 527, 5270."""
     size = abs(value)
+    if 0 < value < 0.005:
+        return "<0.01"
     return (
         f"{value:.0f}" if size >= 99.95 or not value else f"{value:.1f}" if size >= 9.995 else f"{value:.2f}"
     )
@@ -29,7 +31,7 @@ def size(bytes_: float) -> str:
 
 def percent(ratio: float) -> str:
     """A ratio of 0..1 as ``78 %``; above 0 and below 1 % never ``0 %``."""
-    return "<1 %" if 0 < ratio < 0.005 else f"{ratio * 100:.0f} %"
+    return "<1 %" if 0 < ratio <= 0.005 else f"{ratio * 100:.0f} %"
 
 
 def count(number: float) -> str:
@@ -68,6 +70,11 @@ def seconds(value: float) -> str:
     return f"{digits(value)} s" if value < 59.95 else duration(value)
 
 
+def thousandths(value: float, unit: str) -> str:
+    """With three digits below 1 as well: ``297 mJ``, ``18.9 mWh``."""
+    return f"{digits(value * 1000)} m{unit}" if 0 < value < 0.9995 else f"{digits(value)} {unit}"
+
+
 def clock(unix: float) -> str:
     """The time of day here."""
     return time.strftime("%H:%M:%S", time.localtime(unix))
@@ -78,8 +85,8 @@ _UNITS: dict[str, Callable[[float], str]] = {
     "bytes/s": lambda value: f"{size(value)}/s",
     "hertz": hertz,
     "watts": watts,
-    "watt-hours": lambda value: f"{digits(value)} Wh",
-    "joules": lambda value: f"{digits(value)} J",
+    "watt-hours": lambda value: thousandths(value, "Wh"),
+    "joules": lambda value: thousandths(value, "J"),
     "celsius": lambda value: f"{value:.0f} °C",
     "percent": lambda value: f"{value:.0f} %",
     "ratio": percent,
@@ -87,6 +94,7 @@ _UNITS: dict[str, Callable[[float], str]] = {
     "tokens": lambda value: f"{count(value)} tok",
     "tokens/s": lambda value: f"{rate(value)} t/s",
     "count": count,
+    "number": digits,
     "time": clock,
     "text": str,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from halotui.account import account
 from halotui.history import History
 from halotui.model import (
     SCHEMA_VERSION,
@@ -62,12 +63,14 @@ def frame(
     findings: Iterable[Finding] = (),
     host: str = "halo",
 ) -> Frame:
+    gpus = tuple(gpus)
     return Frame(
         schema_version=SCHEMA_VERSION,
         time=time,
         host=host,
-        gpus=tuple(gpus),
+        gpus=gpus,
         memory=memory,
+        account=account(memory, gpus, None, None),
         servers=tuple(servers),
         findings=tuple(findings),
         sources=tuple(sources),

@@ -17,6 +17,7 @@ GIB = 1024**3
     ("value", "text"),
     [
         (0, "0"),
+        (0.0001, "<0.01"),
         (0.517, "0.52"),
         (5.274, "5.27"),
         (9.996, "10.0"),
@@ -39,7 +40,7 @@ def test_sizes(bytes_: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "text"),
-    [(0, "0 %"), (0.001, "<1 %"), (0.005, "0 %"), (0.5, "50 %"), (1, "100 %"), (1.2, "120 %")],
+    [(0, "0 %"), (0.001, "<1 %"), (0.005, "<1 %"), (0.5, "50 %"), (1, "100 %"), (1.2, "120 %")],
 )
 def test_percent(ratio: float, text: str) -> None:
     assert format.percent(ratio) == text
@@ -51,6 +52,21 @@ def test_percent(ratio: float, text: str) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert format.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("decode_joules_per_token", 0.297, "297 mJ"),
+        ("prefill_joules_per_token", 0.0834, "83.4 mJ"),
+        ("decode_joules_per_token", 2.5, "2.50 J"),
+        ("watt_hours", 0.0189, "18.9 mWh"),
+        ("watt_hours", 0, "0 Wh"),
+        ("watt_hours", 1.234, "1.23 Wh"),
+    ],
+)
+def test_energies(key: str, value: float, text: str) -> None:
+    assert format.show(fields.BY_ID[f"energy.{key}"], value) == text
 
 
 @given(st.floats(0, 1e15))
@@ -66,7 +82,7 @@ def test_numbers_keep_their_width(value: float) -> None:
 def test_every_field_has_a_unit_or_a_dash(field: fields.Field) -> None:
     assert format.show(field, None) == format.DASH
     shown = format.show(field, 1)
-    assert shown and (field.unit in ("count", "text") or re.search(r"[^\d.,]", shown)), shown
+    assert shown and (field.unit in ("count", "number", "text") or re.search(r"[^\d.,]", shown)), shown
     assert format.show(field, True) == "yes"
 
 

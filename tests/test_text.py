@@ -49,6 +49,13 @@ def test_no_room_for_the_unknown() -> None:
     assert len(plain.splitlines()) == 4 and "TTFT" not in plain and "models" not in plain
 
 
+def test_a_gpu_that_sleeps_or_is_not_to_be_believed() -> None:
+    said = text(builders.frame(gpus=[builders.gpu(busy_percent=100.0, busy_doubtful=True)]))
+    assert "    busy is doubtful: nobody on the box is at work" in said.splitlines()
+    assert ") asleep" in text(builders.frame(gpus=[builders.gpu(asleep=True)]))
+    assert "doubtful" not in text(builders.frame(gpus=[builders.gpu(busy_doubtful=False)]))
+
+
 def test_the_last_events_of_every_frame() -> None:
     def frame(number: int) -> Frame:
         event = ServerEvent(kind="kv-full", severity=Severity.CRITICAL, text=f"full {number}")

@@ -14,7 +14,7 @@ from halotui.benching import facts
 from halotui.benching.sides import Side
 from halotui.benching.tables import GTT, POOLS, RAM, VRAM, Table, mib, name_of, note, peaks, published, render
 from halotui.fields import BY_ID, FIELDS
-from halotui.format import DASH, digits, duration, hertz, percent, watts
+from halotui.format import DASH, duration, hertz, percent, thousandths, watts
 from halotui.runs import ProcessPeak, Run, Summary
 from halotui.safe import clean
 
@@ -127,7 +127,7 @@ def _limiter(name: str) -> str:
 
 
 def _energy(joules: float) -> str:
-    return f"{digits(joules)} J ({digits(joules / 3600)} Wh)"
+    return f"{thousandths(joules, 'J')} ({thousandths(joules / 3600, 'Wh')})"
 
 
 def _weight(process: ProcessPeak) -> int:

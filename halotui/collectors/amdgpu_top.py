@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -22,6 +23,7 @@ from halotui.safe import clean
 
 # Without --no-pc it polls GPU registers, which keeps an idle GPU awake.
 ARGV = ("amdgpu_top", "-J", "--no-pc", "-s", "1000")
+PAUSE = 0.02  # seconds after a line: it writes one a second
 
 _CELSIUS = Unit(float, 1, 200)
 _MEBIBYTE = Unit(lambda raw: raw << 20, 0, 2**43 - 1)
@@ -85,8 +87,9 @@ async def stream(host: Host) -> AsyncGenerator[tuple[Gpu, ...], None]:
                     gpus = parse(line)
                 except Unavailable as why:
                     last = why.reason
-                    continue
-                yield gpus
+                else:
+                    yield gpus
+                await asyncio.sleep(PAUSE)  # a flood waits in its pipe
     except OSError as error:
         raise _not_started(error) from error
     raise Unavailable(

@@ -6,6 +6,7 @@ hang with the driver: none of that may reach the dashboard. ``python -m`` this m
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import os
@@ -25,6 +26,7 @@ from halotui.safe import clean
 # -P: whatever lies in the current directory is not amdsmi.
 ARGV = (sys.executable, "-P", "-m", "halotui.collectors.amdsmi")
 INTERVAL_SECONDS = 1.0
+PAUSE = 0.02  # seconds after a line
 
 _CELSIUS = Unit(float, 1, 200)
 _WATT = Unit(float, 1, 1000)
@@ -117,6 +119,7 @@ async def stream(host: Host) -> AsyncGenerator[tuple[Gpu, ...], None]:
         async with aclosing(host.stream(ARGV)) as lines:
             async for line in lines:
                 yield parse(line)
+                await asyncio.sleep(PAUSE)  # a flood waits in its pipe
     except OSError as error:
         reason = f"the amdsmi child does not start: {error.strerror or 'no reason given'}"
         raise Unavailable(SourceState.FAILED, reason) from error

@@ -12,6 +12,7 @@ from halotui.safe import clean
 
 _MEMORY_DEVICE, _END = 17, 127
 _SIZE, _TYPE, _EXTENDED_SIZE = 0x0C, 0x12, 0x1C  # offsets in a memory device
+_MOST = 1 << 48  # bytes: 256 TiB
 _NO_RAM = range(0x08, 0x0D)  # its types: ROM, flash and their like
 _UNKNOWN, _EXTENDED = 0xFFFF, 0x7FFF
 _UDEV: Final = "run/udev/data/+dmi:id"  # systemd 248 and later: root's reading, for everybody
@@ -79,7 +80,7 @@ def installed_bytes(table: bytes) -> int | None:
             total += (int.from_bytes(extended, "little") & 0x7FFFFFFF) << 20
         else:
             total += (size & 0x7FFF) << (10 if size & 0x8000 else 20)
-    return total or None
+    return _plausible(total)
 
 
 def _structures(table: bytes, kind: int) -> Iterator[bytes]:
@@ -102,4 +103,8 @@ def _by_udev(database: str) -> int | None:
     devices = _UDEV_DEVICES.search(database)
     if devices and int(devices[1]) != len(sizes) + len(_UDEV_EMPTY.findall(database)):
         return None  # one of them does not tell
-    return sum(map(int, sizes.values())) or None
+    return _plausible(sum(map(int, sizes.values())))
+
+
+def _plausible(total: int) -> int | None:
+    return total if 0 < total <= _MOST else None

@@ -28,7 +28,7 @@ def name(device: int | None, revision: int | None) -> str | None:
     return known or _FAMILIES.get(device) or f"AMD GPU 0x{device & 0xFFFF:04X}"
 
 
-def integrated(device: int | None, format_revision: int | None) -> bool | None:
+def integrated(device: int | None, format_revision: int | None = None) -> bool | None:
     """Whether it is an APU's, by what is sure: its id, and the format of its gpu_metrics where it has one."""
     if device in _APUS or format_revision in APU_REVISIONS:
         return True

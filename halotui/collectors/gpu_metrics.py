@@ -8,7 +8,7 @@ v3.0 hands on what the firmware gives, which is whole percent on Strix Halo.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -25,9 +25,9 @@ class Unit(NamedTuple):
 
     def of(self, raw: object) -> float | None:
         """The converted value; None for whatever is not a number, or out of range."""
-        if not isinstance(raw, int) or isinstance(raw, bool) or not self.least <= raw <= self.most:
-            return None
-        return self.convert(raw)
+        if type(raw) is int and self.least <= raw <= self.most:  # a bool is none
+            return self.convert(raw)
+        return None
 
 
 # A clock, a die or the cores that run this program at 0 are fields that nobody filled, and so is a package
@@ -158,17 +158,33 @@ class Layout(NamedTuple):
     fields: dict[str, tuple[str, int]]  # name: struct code, offset
 
 
-class _Place(NamedTuple):
-    """How one field of a table is taken out of it."""
+class _Picker:
+    """The fields of a table that are wanted, in one step."""
 
-    name: str
-    struct: struct.Struct
-    offset: int
-    unset: int  # all ones
+    def __init__(self, layout: Layout, names: Iterable[str]) -> None:
+        code, end, at = "<", 0, 0
+        self._places: list[tuple[str, slice | int, int]] = []  # name, of the counts, all ones
+        for offset, field, name in sorted(
+            (layout.fields[name][1], layout.fields[name][0], name) for name in names
+        ):
+            code += f"{offset - end}x{field}"
+            end = offset + struct.calcsize("<" + field)
+            many = int(field[:-1] or 1)
+            unset = (1 << 8 * struct.calcsize("<" + field[-1])) - 1
+            self._places.append((name, slice(at, at + many) if many > 1 else at, unset))
+            at += many
+        self._struct = struct.Struct(code)
 
-    def raw(self, blob: bytes) -> int | list[int | None] | None:
-        values = [None if v == self.unset else v for v in self.struct.unpack_from(blob, self.offset)]
-        return values if len(values) > 1 else values[0]
+    def pick(self, blob: bytes) -> dict[str, object]:
+        """Counts, and lists of them, by name; None where nothing was filled in."""
+        counts = self._struct.unpack_from(blob)
+        return {name: _filled(counts[place], unset) for name, place, unset in self._places}
+
+
+def _filled(raw: Any, unset: int) -> object:
+    if isinstance(raw, tuple):
+        return [None if count == unset else count for count in raw]
+    return None if raw == unset else raw
 
 
 def _layout(text: str) -> Layout:
@@ -180,11 +196,6 @@ def _layout(text: str) -> Layout:
     return Layout(struct.calcsize(before), fields)
 
 
-def _place(layout: Layout, name: str) -> _Place:
-    code, offset = layout.fields[name]
-    return _Place(name, struct.Struct("<" + code), offset, (1 << 8 * struct.calcsize("<" + code[-1])) - 1)
-
-
 LAYOUTS = {
     (2, 1): _layout(_V2_1),
     (2, 2): _layout(_V2_2),
@@ -192,8 +203,8 @@ LAYOUTS = {
     (2, 4): _layout(_V2_4),
     (3, 0): _layout(_V3_0),
 }
-_PLACES = {
-    version: tuple(_place(layout, name) for _, name, _ in QUANTITIES[version[0]])
+_PICKERS = {
+    version: _Picker(layout, {name for _, name, _ in QUANTITIES[version[0]]})
     for version, layout in LAYOUTS.items()
 }
 APU_REVISIONS = (2, 3)  # of the table's format; 1 is a discrete GPU's
@@ -228,7 +239,7 @@ def decode(blob: bytes, path: str = "gpu_metrics") -> GpuMetrics:
             f"gpu_metrics v{major}.{minor} of {told}: a layout not known here",
             f"report it with a copy of the file: cat {path} > gm.bin",
         )
-    return normalise(major, minor, {place.name: place.raw(blob) for place in _PLACES[version]})
+    return normalise(major, minor, _PICKERS[version].pick(blob))
 
 
 def normalise(major: int, minor: int, raw: Mapping[str, object]) -> GpuMetrics:

@@ -15,3 +15,4 @@ class Reading(Struct, frozen=True, kw_only=True):
     table: str = ""  # version of gpu_metrics, as v3.0; "": none was read
     table_trouble: Unavailable | None = None  # there is one, and it cannot be used
     hwmon_microwatts: int | None = None  # as it stands there, when socket_power_watts came from it
+    refusals: int = 0  # files that gave an error

@@ -1,9 +1,9 @@
 """Which process holds GPU memory: the DRM descriptors of every process, and what the driver says of them.
 
 To look through all descriptors of a box takes milliseconds, to read those that are known takes little. So who
-began lately is looked at each time, who holds something every few seconds, the others each second minute; and
-all of them at once when memory turns up that nobody known holds. The driver takes locks to answer, and
-a GPU in reset keeps them: for a thread with a deadline.
+began lately is looked at each time, who holds something every few seconds, the others each second minute, if
+they have run since; and all of them at once when memory turns up that nobody known holds. The driver takes
+locks to answer, and a GPU in reset keeps them: for a thread with a deadline.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ YOUNG_EVERY = 1.0  # between looks at it meanwhile
 HOLDER_SECONDS = 10.0  # between looks at one that has descriptors, for new ones
 OTHER_SECONDS = 120.0
 SPREAD = 60  # looks that these are spread over
-LIST_SECONDS = 3.5  # between looks at who is there
-QUIET_SECONDS = 10.0  # when no process was started meanwhile
+LIST_SECONDS = 5.0  # between looks at who is there
+QUIET_SECONDS = 30.0  # when no process was started meanwhile
 AGAIN_SECONDS = 5.0  # between two looks at everybody
 FOUND = 256 << 20  # bytes that nobody known holds: worth such a look
 
@@ -71,6 +71,7 @@ class _Seen:
     clients: Clients
     young_until: float
     due: float
+    ran: float = -1.0  # seconds of CPU when its descriptors were looked through: else nothing was opened
     place: tuple[int | None, str] | None = None  # its uid and cgroup, once they are asked for
 
 
@@ -81,6 +82,8 @@ class Scan:
         self._host = host
         self._proc = os.fspath(host.procfs)
         self._seen: dict[str, _Seen] = {}
+        self._told: dict[str, _Seen] = {}  # those who are worth a row, or may be
+        self._hidden: set[str] = set()  # those whose descriptors are not ours to see
         self._kernel: set[str] = set()  # kernel threads: they hold none
         self._fresh: set[str] = set()  # here for the first time: many live for a moment only
         self._last_pid = b""
@@ -98,14 +101,14 @@ class Scan:
         pids = {str(pid) for pid in wanted}
         self._find_pools(now)
         self._list(now, pids, pids <= self._asked)
-        for seen in list(self._seen.values()):
-            if now >= seen.due:
-                self._examine(seen, now, pids)
+        for seen in [seen for seen in self._seen.values() if now >= seen.due]:
+            self._examine(seen, now, pids)
         shares, owners = self._read()
         used = gpu_pools.used(self._pools)
         if self._somebody_new(now, sum(used.values()) - _held(shares)):
             self._list(now, pids, at_leisure=False)
             for seen in list(self._seen.values()):
+                seen.ran = -1.0
                 self._examine(seen, now, pids)
             shares, owners = self._read()
             used = gpu_pools.used(self._pools)
@@ -121,9 +124,9 @@ class Scan:
             gtt_bytes=dict(gtt),
             used_bytes={gpu: pool for (gpu, kind), pool in used.items() if kind == "gtt"},
             gpu=self._gpu,
-            hidden=sum(seen.clients.hidden for seen in self._seen.values()),
+            hidden=len(self._hidden),
             narrow=self._narrow,
-            silent=any(seen.clients.silent for seen in self._seen.values()),
+            silent=any(seen.clients.silent for seen in self._told.values()),
         )
 
     def _narrowed(self) -> str:
@@ -150,7 +153,7 @@ class Scan:
             here = set()
         first = self._listed_at == -math.inf
         for gone in self._seen.keys() - here:
-            del self._seen[gone]
+            self._forget(gone)
         self._kernel &= here
         new = here - self._seen.keys() - self._kernel
         met = new & self._fresh if at_leisure and not first else new
@@ -190,18 +193,38 @@ class Scan:
     def _examine(self, seen: _Seen, now: float, wanted: set[str]) -> None:
         stat = process_stat.read(self._proc, seen.pid)
         if stat is None:
-            self._seen.pop(seen.pid, None)
+            self._forget(seen.pid)
             return
         if stat.ticks != seen.stat.ticks:  # the pid has gone to another process
-            seen.young_until, seen.place = now + YOUNG_SECONDS, None
+            seen.young_until, seen.place, seen.ran = now + YOUNG_SECONDS, None, -1.0
         seen.stat = stat
-        if self._gpu and not stat.dead:
-            seen.clients.find()
-        else:
-            seen.clients.forget()
-        matters = seen.clients.behind or seen.pid in wanted
         young = now < seen.young_until
+        if not self._gpu or stat.dead:
+            seen.clients.forget()
+            seen.ran = -1.0
+        elif young or seen.pid in self._told or stat.cpu_seconds != seen.ran:
+            seen.clients.find()
+            seen.ran = stat.cpu_seconds
+        self._sort(seen)
+        matters = seen.clients.behind or seen.pid in wanted
         seen.due = now + (YOUNG_EVERY if young else HOLDER_SECONDS if matters else OTHER_SECONDS)
+
+    def _sort(self, seen: _Seen) -> None:
+        """By what is known of it by now."""
+        clients = seen.clients
+        if clients.behind or clients.silent or seen.stat.rss_bytes >= LARGE:
+            self._told[seen.pid] = seen
+        else:
+            self._told.pop(seen.pid, None)
+        if clients.hidden:
+            self._hidden.add(seen.pid)
+        else:
+            self._hidden.discard(seen.pid)
+
+    def _forget(self, pid: str) -> None:
+        self._seen.pop(pid, None)
+        self._told.pop(pid, None)
+        self._hidden.discard(pid)
 
     # --- what the driver says of them: cheap
 
@@ -212,13 +235,14 @@ class Scan:
         most: dict[Client, int] = {}
         owners: dict[Client, str] = {}
         holders = sorted(
-            (seen for seen in self._seen.values() if seen.clients.behind),
+            (seen for seen in self._told.values() if seen.clients.behind),
             key=lambda s: (s.stat.ticks, int(s.pid)),
         )
         for seen in holders:
             for client, count in seen.clients.tally(shares).items():
                 if count > most.get(client, 0):
                     most[client], owners[client] = count, seen.pid
+            self._sort(seen)
         return shares, owners
 
     def _somebody_new(self, now: float, nobodys: int) -> bool:
@@ -244,7 +268,8 @@ class Scan:
     # --- what is told
 
     def _uses(self, now: float, held_by: dict[str, list[Share]], wanted: set[str]) -> Iterator[Use]:
-        for pid, seen in self._seen.items():
+        servers = {pid: self._seen[pid] for pid in wanted if pid in self._seen}
+        for pid, seen in (self._told | servers).items():
             if pid not in held_by and pid not in wanted and seen.stat.rss_bytes < LARGE:
                 continue
             stat = process_stat.read(self._proc, pid)

@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from halotui.collectors.leash import leash
 from halotui.collectors.platform_facts import Facts, text
 from halotui.hosts import Host
 from halotui.safe import clean
@@ -23,7 +24,10 @@ from halotui.safe import clean
 T = TypeVar("T")
 MOST = 16
 SECONDS = 3.0
+LONGEST = 4 << 20  # bytes of a list in podman's storage: hundreds of images take a tenth
 _MATTERS = re.compile(r"llama|rocm|vulkan|strix|toolbox|ollama|vllm|lemonade|kyuz0", re.IGNORECASE)
+
+_USER = re.compile(r"^(?:[a-z-]+://)?[^/@]*:[^/@]*@(?!sha256:)")  # and password, of a registry
 
 
 class _Image(Struct, frozen=True):
@@ -48,7 +52,7 @@ def present(host: Host) -> Facts:
         source for source, some in (("podman's storage", podman), ("docker image ls", docker)) if some
     )
     facts = Facts()
-    facts.tell("images", tuple(clean(name, 120) for name in names[:MOST]), by)
+    facts.tell("images", tuple(clean(_USER.sub("", name), 120) for name in names[:MOST]), by)
     return facts
 
 
@@ -75,6 +79,8 @@ def _in_store(host: Host, store: Path) -> Iterator[str]:
 
 def _decoded(host: Host, path: Path, kind: type[list[T]]) -> list[T]:
     try:
+        if path.stat().st_size > LONGEST:
+            return []
         return msgspec.json.decode(host.read(path), type=kind)
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return []
@@ -88,6 +94,6 @@ def _docker(host: Host) -> Iterator[str]:
             continue
         asked = ("docker", "--host", f"unix://{place}/docker.sock", "image", "ls")
         with suppress(OSError, TimeoutError):
-            out = host.run((*asked, "--format", "{{.Repository}}:{{.Tag}}"), SECONDS)
+            out = host.run((*leash(), *asked, "--format", "{{.Repository}}:{{.Tag}}"), SECONDS)
             names = out.decode("utf-8", "replace").replace(":<none>", "").splitlines()
             yield from filter(_MATTERS.search, names)

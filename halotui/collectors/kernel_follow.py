@@ -12,12 +12,14 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections import deque
 from contextlib import aclosing
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from halotui.collectors.kernel_lines import KEYWORDS, WORTH
+from halotui.collectors.leash import leash
 from halotui.hosts import Host
 from halotui.model import SourceState, Unavailable
 
@@ -26,6 +28,7 @@ BLOCK = 64 * 1024
 LONGEST_RECORD = 16 * 1024  # more than any kernel's; a smaller buffer gets EINVAL
 MOST_WAITING = 2000  # lines of the journal that nobody has taken yet
 LINES_A_TURN = 2000  # lines of the journal looked at between two turns of its reader
+LINES_AT_ONCE = 200  # ... and without a pause for the rest of us
 JOURNALCTL = (  # facility 0: the kernel's own
     "journalctl --dmesg --follow --lines=2000 --no-pager --output=short-unix SYSLOG_FACILITY=0"
 )
@@ -149,15 +152,18 @@ class JournalTail:
         """For as long as it lasts; then raises Unavailable. A line that was heard before is left out."""
         if shutil.which("journalctl") is None:
             raise Unavailable(SourceState.ABSENT, "there is no journalctl")
-        before, looked = self._newest, 0
+        before, looked = min(self._newest, time.time()), 0  # a clock may have been ahead
         # What it complains of comes with the rest: that it may not read is said there alone.
-        async with aclosing(self._host.stream(("sh", "-c", f"exec {JOURNALCTL} 2>&1"))) as lines:
+        argv = (*leash(), "sh", "-c", f"exec {JOURNALCTL} 2>&1")
+        async with aclosing(self._host.stream(argv)) as lines:
             async for raw in lines:
                 self._hear(raw, before)
                 looked += 1
                 if looked % LINES_A_TURN == 0:  # a flood waits in the pipe
                     self._turn.clear()
                     await self._turn.wait()
+                elif looked % LINES_AT_ONCE == 0:
+                    await asyncio.sleep(0)
         raise Unavailable(SourceState.FAILED, "journalctl ended")
 
     def _hear(self, raw: bytes, before: float) -> None:
@@ -169,10 +175,10 @@ class JournalTail:
                 raise Unavailable(SourceState.ABSENT, "there is no journal")
             return
         self.heard = True
-        time = float(entry[1])
-        if time > before and WORTH.search(entry[2]):
-            self._lines.append(Line(time, entry[2].decode("utf-8", "replace")))
-        self._newest = max(self._newest, time)
+        when, said = float(entry[1]), entry[2][:LONGEST_RECORD]
+        if when > before and WORTH.search(said):
+            self._lines.append(Line(when, said.decode("utf-8", "replace")))
+        self._newest = max(self._newest, when)
 
 
 def _is_kmsg(status: os.stat_result) -> bool:

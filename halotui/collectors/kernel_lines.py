@@ -135,7 +135,7 @@ ROWS = (
     _row(
         "kernel-parameter",
         "unknown parameter",
-        r"(?:(?P<module>\w{1,60}): )?unknown parameter '(?P<name>\w{1,60})' ignored",
+        r"(?:\b(?P<module>\w{1,60}): )?unknown parameter '(?P<name>\w{1,60})' ignored",
         "a module does not know its parameter: {module} {name}",
     ),
     # the scheduler and its queues
@@ -329,6 +329,10 @@ KEYWORDS = tuple(
 )
 WORTH = re.compile(b"|".join(map(re.escape, KEYWORDS)))
 
+# Where the kernel quotes what programs, users and devices call themselves: such a name may imitate any line.
+_QUOTES = re.compile(
+    r".{1,16}\[\d{1,10}\]: |process '|audit: |usb |input: |hid-|scsi |sd |Bluetooth: |[\w-]{1,12}-fs ?[(:]"
+)
 _SLOT = re.compile(r"amdgpu ([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]):")
 _TELLS_APART = ("ring", "name", "pid", "message")
 _AT_WORK = ("ring-timeout", "ring-recovered", "page-fault")  # what a culprit's line follows
@@ -359,7 +363,7 @@ def events(lines: Iterable[tuple[float, str]]) -> tuple[KernelEvent, ...]:
     for time, raw in lines:
         line = clean(raw, LONGEST)
         matched = match(line)
-        if matched is None:
+        if matched is None or _QUOTES.match(line):
             continue
         row, found = matched
         groups = {name: (text or "")[:LONGEST_GROUP] for name, text in found.groupdict().items()}

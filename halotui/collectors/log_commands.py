@@ -11,9 +11,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
+from halotui.collectors.leash import leash
 from halotui.collectors.log_follow import KIB, MIB, Backlog, Lines, gap
 from halotui.model import SourceState, Unavailable
 from halotui.safe import clean
@@ -260,7 +259,7 @@ async def _start(argv: tuple[str, ...]) -> asyncio.subprocess.Process:
     if path is None:
         raise FileNotFoundError(argv[0])
     return await asyncio.create_subprocess_exec(
-        *_leash(),
+        *leash(),
         path,
         *argv[1:],
         stdin=asyncio.subprocess.DEVNULL,
@@ -270,15 +269,6 @@ async def _start(argv: tuple[str, ...]) -> asyncio.subprocess.Process:
         limit=256 * KIB,
         env=os.environ | {"LC_ALL": "C", "SYSTEMD_COLORS": "0"},  # its own words are looked at
     )
-
-
-@cache
-def _leash() -> tuple[str, ...]:
-    """Lets a child end with us even when we are killed; without it, it would at its next line, by SIGPIPE."""
-    path = shutil.which("setpriv")
-    if path is None or Path(path).resolve().name != "setpriv":  # busybox's cannot
-        return ()
-    return path, "--pdeathsig", "KILL", "--"
 
 
 async def _end(child: asyncio.subprocess.Process, out: asyncio.StreamReader) -> None:

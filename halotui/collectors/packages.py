@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from halotui.collectors.leash import leash
 from halotui.collectors.platform_facts import Facts, contained
 from halotui.hosts import Host
 from halotui.safe import clean
@@ -56,7 +57,7 @@ def installed(host: Host) -> Facts:
     inside = contained(host)
     for query in QUERIES if host.native else ():
         try:
-            out = host.run((*_WHATEVER, *query), SECONDS).decode("utf-8", "replace")
+            out = host.run((*leash(), *_WHATEVER, *leash(), *query), SECONDS).decode("utf-8", "replace")
         except (OSError, TimeoutError):
             continue
         for key, version in versions(out).items():

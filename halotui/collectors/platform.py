@@ -46,7 +46,7 @@ _AMD = "0x1002"
 def fixed(host: Host) -> Facts:
     """What stays until the next boot. Blocking, some thirty small reads."""
     facts = Facts()
-    for part in (_system, dmi.board, dmi.memory, _scheduler, _npu):
+    for part in (_system, dmi.board, dmi.memory, _npu):
         facts.add(part(host))
     modes = host.sysfs / "firmware/acpi/platform_profile_choices"
     facts.tell("power_modes", tuple(clean(text(host, modes), _LONGEST).split()), modes)
@@ -114,8 +114,9 @@ def _system(host: Host, root: Path | None = None) -> Facts:
     return facts
 
 
-def _scheduler(host: Host) -> Facts:
-    """MES of the GPU, an APU's before a card's: sysfs tells everybody since Linux 6.6, debugfs root alone."""
+def scheduler(host: Host) -> Facts:
+    """MES of the GPU, an APU's before a card's: sysfs tells everybody since Linux 6.6, debugfs root alone.
+    Blocking: of the driver, which may hang."""
     facts = Facts()
     for card in sorted(_cards(host), key=lambda card: len(host.glob(card / "device", "mem_busy_percent"))):
         open_to_all = card / "device/fw_version/mes_fw_version"

@@ -10,7 +10,7 @@ from halotui.hosts import Host
 class Folder:
     """``answered`` once any file has been read; ``errors`` in the order they came."""
 
-    def __init__(self, host: Host, path: Path) -> None:
+    def __init__(self, host: Host, path: str) -> None:
         self.host = host
         self.path = path
         self.answered = False
@@ -22,7 +22,7 @@ class Folder:
 
     def raw(self, name: str) -> bytes | None:
         try:
-            value = self.host.read(self.path / name)
+            value = self.host.read(f"{self.path}/{name}")
         except OSError as error:
             self.errors.append(error)
             return None
@@ -38,7 +38,7 @@ class Folder:
 
     def has(self, name: str) -> bool:
         """Whether there is such a file; it is not opened, so nothing is woken by the question."""
-        return bool(self.host.glob(self.path, name))
+        return bool(self.host.glob(Path(self.path), name))
 
 
 def integer(text: str | None, base: int = 10) -> int | None:

@@ -55,22 +55,23 @@ class SystemReading(Struct, frozen=True, omit_defaults=True, kw_only=True):
     networks: dict[str, Network] = {}
 
 
+_NOTHING = SystemReading()
+
+
 class Counters:
     """A reader that keeps paths. ``search`` looks which devices there are: dearer than ``read``, and due but
     now and then."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._proc = {name: host.procfs / name for name in ("stat", "loadavg", "vmstat")}
-        self._pressure = {name: host.procfs / "pressure" / name for name in ("memory", "io")}
-        self._temperature: Path | None = None
-        self._disks: dict[str, Path] = {}
-        self._networks: dict[str, tuple[Path, Path]] = {}
+        self._temperature: str | None = None
+        self._disks: dict[str, str] = {}
+        self._networks: dict[str, tuple[str, str]] = {}
 
     def search(self) -> None:
         self._temperature = next(
             (
-                name.parent / "temp1_input"
+                f"{name.parent}/temp1_input"
                 for name in self._glob("class/hwmon", "*/name")
                 if self._is_cpu(name)
             ),
@@ -78,27 +79,27 @@ class Counters:
         )
         disks = [device.parent for device in self._glob("block", "*/device")]
         self._disks = {
-            clean(disk.name, 40): disk / "stat"
+            clean(disk.name, 40): f"{disk}/stat"
             for disk in disks
-            if not disk.name.startswith(_NO_DISKS) and self._text(disk / "hidden").strip() != b"1"
+            if not disk.name.startswith(_NO_DISKS) and self._text(f"{disk}/hidden").strip() != b"1"
         }  # hidden: one path of several to an NVMe disk, which counts them all
         statistics = [card.with_name("statistics") for card in self._glob("class/net", "*/device")]
         self._networks = {
-            clean(place.parent.name, 40): (place / "rx_bytes", place / "tx_bytes") for place in statistics
+            clean(place.parent.name, 40): (f"{place}/rx_bytes", f"{place}/tx_bytes") for place in statistics
         }
 
     def read(self) -> SystemReading:
         """Some ten small reads. Raises Unavailable(ABSENT) when none of them tells anything."""
-        busy, ticks, cpus = _cpu(self._text(self._proc["stat"]))
-        vmstat = self._text(self._proc["vmstat"])
+        busy, ticks, cpus = _cpu(self._proc("stat"))
+        vmstat = self._proc("vmstat")
         reading = SystemReading(
             cpu_busy_ticks=busy,
             cpu_ticks=ticks,
             cpus=cpus,
             cpu_temperature_celsius=self._celsius(),
-            load_1m=_first(_LOAD, self._text(self._proc["loadavg"])),
-            memory_pressure_percent=_first(_SOME, self._text(self._pressure["memory"])),
-            io_pressure_percent=_first(_SOME, self._text(self._pressure["io"])),
+            load_1m=_first(_LOAD, self._proc("loadavg")),
+            memory_pressure_percent=_first(_SOME, self._proc("pressure/memory")),
+            io_pressure_percent=_first(_SOME, self._proc("pressure/io")),
             swapped_in_pages=_after(b"\npswpin ", vmstat),
             swapped_out_pages=_after(b"\npswpout ", vmstat),
             oom_kills=_after(b"\noom_kill ", vmstat),
@@ -107,7 +108,7 @@ class Counters:
                 name: card for name, paths in self._networks.items() if (card := self._network(*paths))
             },
         )
-        if reading == SystemReading():
+        if reading == _NOTHING:
             where = f"{self._host.procfs} and {self._host.sysfs}"
             raise Unavailable(SourceState.ABSENT, f"{where} tell nothing of CPU, disks and network")
         return reading
@@ -116,18 +117,21 @@ class Counters:
         return self._host.glob(self._host.sysfs / place, pattern)
 
     def _is_cpu(self, name: Path) -> bool:
-        return self._text(name).strip() == b"k10temp"
+        return self._text(str(name)).strip() == b"k10temp"
 
     def _celsius(self) -> float | None:
         """Tctl, in whole steps of the chip's; None for what no processor can have."""
         raw = _whole(self._text(self._temperature)) if self._temperature else None
         return raw / 1000 if raw is not None and 0 < raw <= 200_000 else None
 
-    def _network(self, received: Path, sent: Path) -> Network | None:
+    def _network(self, received: str, sent: str) -> Network | None:
         came, went = _whole(self._text(received)), _whole(self._text(sent))
         return None if came is None or went is None else Network(received_bytes=came, sent_bytes=went)
 
-    def _text(self, path: Path) -> bytes:
+    def _proc(self, name: str) -> bytes:
+        return self._text(f"{self._host.procfs}/{name}")
+
+    def _text(self, path: str) -> bytes:
         try:
             return self._host.read(path)
         except OSError:  # gone, refused, or pressure that is switched off

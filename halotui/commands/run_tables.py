@@ -10,7 +10,7 @@ from datetime import datetime
 from halotui.benching import facts, tables
 from halotui.benching.tables import Table
 from halotui.fields import BY_ID
-from halotui.format import DASH, digits, duration, show
+from halotui.format import DASH, digits, duration, show, thousandths
 from halotui.runs import Result, Run, Summary
 
 _HEAD = ("id", "when", "label", "kind", "status", "tests (t/s)", "Max MiB", "took")
@@ -183,7 +183,7 @@ def _quality(summary: Summary) -> Iterator[tuple[str, str]]:
         yield "longest gap", f"{summary.longest_gap_seconds * 1000:.0f} ms"
     for label, joules in (("energy", summary.energy_joules), ("GPU energy", summary.gfx_energy_joules)):
         if joules is not None:
-            yield label, f"{digits(joules)} J"
+            yield label, thousandths(joules, "J")
     for limiter, moved in summary.throttled.items():
         if moved:
             yield "throttled", f"{limiter} (+{moved})"

@@ -7,6 +7,7 @@ rules, which read a real tree of files, a real log and the server's real formats
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -14,8 +15,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from halotui.collectors.llama_http import LlamaHttp
-from halotui.demo import FAULTS
-from halotui.demo.script import DIRECTORY, LOG, Script
+from halotui.demo import FAULTS, header
+from halotui.demo.machine import DEVICE
+from halotui.demo.script import DIRECTORY, LOG, MODEL, Script
 from halotui.demo.tenants import Invented, Tenant
 from halotui.demo.tree import KV_BYTES_PER_TOKEN, MODEL_BYTES, Load, Tree, scratch
 from halotui.feed import LiveFeed
@@ -47,9 +49,20 @@ TOOK = {  # seconds, about as measured
     "kernel": 0.0001,
     "processes": 0.0021,
     "server": 0.0016,
+    "model": 0.0104,
 }
 PID = 2719
 USER = "ada"
+MODULES = 8  # of memory
+FURNITURE = {  # below the root
+    f"{DEVICE}/fw_version/mes_fw_version": "0x00000080\n",
+    "sysfs/firmware/dmi/tables/DMI": "",  # root's: udev tells of it
+    "run/udev/data/+dmi:id": f"E:MEMORY_ARRAY_NUM_DEVICES={MODULES}\n"
+    + "".join(f"E:MEMORY_DEVICE_{module}_SIZE={16 << 30}\n" for module in range(MODULES)),
+    "var/lib/containers/storage/overlay-images/images.json": json.dumps(
+        [{"names": ["docker.io/kyuz0/amd-strix-halo-toolboxes:rocm-7.1.1"]}]
+    ),
+}
 SINCE_BOOT = 31.0  # seconds, to the server's start
 
 
@@ -88,6 +101,7 @@ class Scene:
         )
         if not bare:
             self._tree.invent(PID, _process(self.script.argv), Tenant(MODEL_BYTES, counted=False))
+            _furnish(root)
         self._sampler = Sampler(
             SceneHost(root, None if bare else self.script.argv),
             Options(gpu_source="sysfs", interval=self.interval),
@@ -186,6 +200,19 @@ def _process(argv: tuple[str, ...]) -> Invented:
         at_rest=0.004,
         at_work=1.1,
     )
+
+
+def _furnish(root: Path) -> None:
+    """What a box of its own has: the model where its server sees it, memory modules, images of toolboxes."""
+    header.write(root / DIRECTORY[1:] / f"{MODEL}.gguf")
+    for process, files in ((str(PID), "mnt:[4026532907]"), ("self", "mnt:[4026531841]")):
+        spaces = root / "procfs" / process / "ns"
+        spaces.mkdir(parents=True)
+        (spaces / "mnt").symlink_to(files)
+    (root / "procfs" / str(PID) / "root").symlink_to(root)
+    for place, text in FURNITURE.items():
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).write_text(text)
 
 
 async def _go_on(seconds: float) -> None:

@@ -135,10 +135,12 @@ def _lines(frame: Frame, earlier: tuple[Frame, ...]) -> Iterator[str]:
     if not frame.servers:
         yield f"server   {format.DASH}"
     for gpu in frame.gpus:
-        yield f"gpu      {gpu.name or gpu.id} ({gpu.source})"
+        yield f"gpu      {gpu.name or gpu.id} ({gpu.source})" + (" asleep" if gpu.asleep else "")
         yield f"    {_used(gpu, 'gtt')} · {_used(gpu, 'vram')} · {_pairs(gpu, _GPU)}"
         if rest := _known(gpu, _GPU_MORE):
             yield f"    {rest}"
+        if gpu.busy_doubtful:
+            yield "    busy is doubtful: nobody on the box is at work"
         if gpu.throttle:
             steps = (f"{_label(name)} {format.digits(rate)}/s" for name, rate in gpu.throttle.items())
             yield f"    limiters {' · '.join(steps)}"

@@ -12,7 +12,10 @@ _RESIDENCY = "the residency counters of gpu_metrics v3.0: how far they moved (un
 
 _HOLDER = "/proc/PID of every process, looked through every few seconds"
 _COUNTED = "the pools of the GPU and /proc/meminfo, of the same frame"
-_ENERGY = "the package power of each frame × the time since the frame before; gaps are left out"
+_ENERGY = (
+    "the package power of each frame × the time since the frame before; a gap, over 5 s and 2.5 frames long, "
+    "is left out"
+)
 
 BOX: tuple[Field, ...] = (
     # --- gpu
@@ -72,7 +75,8 @@ BOX: tuple[Field, ...] = (
         "socket",
         "watts",
         "Power of the whole package: CPU, GPU, NPU and the rest.",
-        _GM + "; else hwmon power1",
+        _GM + "; else hwmon power1, whose fraction many kernels write ten times too small: mended, and said "
+        "so, once 20 values over 3 W show it",
         chart=True,
     ),
     Field(
@@ -106,8 +110,8 @@ BOX: tuple[Field, ...] = (
         "busy_doubtful",
         "doubtful",
         "text",
-        "The GPU says 100 % busy while no server works and nothing else holds GPU memory: two idle ROCm "
-        "clients pin the counter.",
+        "The GPU has said 100 % busy (99 and more) for 10 s while no server works and nothing else holds "
+        "GPU memory: two idle ROCm clients pin the counter. Not told where somebody may be at work unseen.",
         "busy, the servers' slots and the processes that hold GPU memory",
     ),
     Field("gpu", "media_busy_percent", "video", "percent", "Video engine (VCN).", _GM),
@@ -121,8 +125,10 @@ BOX: tuple[Field, ...] = (
         "temperature limit. prochot: the board called for a halt. cpu: the CPU takes the package's watts, "
         "which is no fault.",
         "the residency counters of gpu_metrics v3.0, clocks and watts",
-        "busy ≥ 50 % and clock < 95 % of the top one; then the limiter whose counter moved most, and cpu "
-        "where the cores take more than the GPU",
+        "busy ≥ 50 % and clock < 95 % of the top one, and two readings in a row agree. Then prochot if its "
+        "counter moved; cpu if the cores take more than the GPU and no heat limiter moved; else the "
+        "limiter that moved most. Without counters, below 80 °C: cpu, or power where the clock's limit is "
+        "below 95 % of the top",
     ),
     Field(
         "gpu",
@@ -199,7 +205,15 @@ BOX: tuple[Field, ...] = (
         "MemTotal + VRAM total = carve-out + GTT + other + free",
     ),
     Field("account", "carve_out_bytes", "carve-out", "bytes", "VRAM: taken from the RAM at boot.", _COUNTED),
-    Field("account", "gtt_bytes", "GTT", "bytes", "RAM that the GPU driver has mapped.", _COUNTED),
+    Field(
+        "account",
+        "gtt_bytes",
+        "GTT",
+        "bytes",
+        "RAM that the driver has mapped for the APU. A card's GTT counts as other; so does the APU's while "
+        "it cannot be read.",
+        _COUNTED,
+    ),
     Field(
         "account",
         "other_bytes",
@@ -210,7 +224,13 @@ BOX: tuple[Field, ...] = (
         "MemTotal - available - GTT used",
     ),
     Field(
-        "account", "free_bytes", "free", "bytes", "What a new program could take.", _COUNTED, "MemAvailable"
+        "account",
+        "free_bytes",
+        "free",
+        "bytes",
+        "What a new program could take.",
+        _COUNTED,
+        "MemAvailable; old kernels: free + buff/cache",
     ),
     Field(
         "account",
@@ -234,8 +254,9 @@ BOX: tuple[Field, ...] = (
         "headroom_bytes",
         "headroom",
         "bytes",
-        "What a model could still take. The driver gives GTT only up to its limit, and only where RAM is "
-        "left.",
+        "What a model could still take of the RAM. The driver gives GTT only up to its limit, and only where "
+        "RAM is left. What is free of the carve-out is not in it: a large one has its room there, see ROCm "
+        "free and Vulkan free.",
         _COUNTED,
         "min(GTT total - GTT used, MemAvailable)",
         chart=True,
@@ -249,7 +270,15 @@ BOX: tuple[Field, ...] = (
         _COUNTED,
         "GTT total where VRAM total < GTT total, else VRAM total",
     ),
-    Field("account", "rocm_free_bytes", "ROCm free", "bytes", "Of that, what is left.", _COUNTED),
+    Field(
+        "account",
+        "rocm_free_bytes",
+        "ROCm free",
+        "bytes",
+        "Of that, what is left.",
+        _COUNTED,
+        "of GTT: headroom; of VRAM: VRAM total - VRAM used",
+    ),
     Field(
         "account",
         "vulkan_total_bytes",
@@ -259,7 +288,15 @@ BOX: tuple[Field, ...] = (
         _COUNTED,
         "VRAM total + GTT total",
     ),
-    Field("account", "vulkan_free_bytes", "Vulkan free", "bytes", "Of that, what is left.", _COUNTED),
+    Field(
+        "account",
+        "vulkan_free_bytes",
+        "Vulkan free",
+        "bytes",
+        "Of that, what is left.",
+        _COUNTED,
+        "VRAM total - VRAM used + headroom",
+    ),
     Field("account", "owned_gtt_bytes", "owned GTT", "bytes", "GTT of processes that we may see.", _FDINFO),
     Field(
         "account",
@@ -277,7 +314,7 @@ BOX: tuple[Field, ...] = (
         "bytes",
         "GTT that no living process owns. Told only where every process could be seen: as root.",
         _FDINFO,
-        "unowned GTT where it is over 256 MiB",
+        "unowned GTT where it is over 256 MiB and has stood still for 10 s",
     ),
     # --- system: CPU, disk, network
     Field(
@@ -292,7 +329,7 @@ BOX: tuple[Field, ...] = (
     ),
     Field("system", "cpus", "threads", "count", "CPU threads.", "/proc/stat"),
     Field("system", "cpu_temperature_celsius", "CPU temp", "celsius", "Tctl.", "hwmon k10temp temp1"),
-    Field("system", "load_1m", "load", "ratio", "Runnable tasks, average of a minute.", "/proc/loadavg"),
+    Field("system", "load_1m", "load", "number", "Runnable tasks, average of a minute.", "/proc/loadavg"),
     Field(
         "system",
         "memory_pressure_percent",
@@ -365,7 +402,14 @@ BOX: tuple[Field, ...] = (
         "/sys/class/net/*/statistics",
     ),
     # --- energy
-    Field("energy", "seconds", "watched", "seconds", "Time that counts.", "halotui's clock"),
+    Field(
+        "energy",
+        "seconds",
+        "watched",
+        "seconds",
+        "Time that counts: watched without a gap, with the package power known.",
+        "halotui's clock",
+    ),
     Field(
         "energy",
         "watt_hours",
@@ -376,17 +420,23 @@ BOX: tuple[Field, ...] = (
         "Σ W × Δt ÷ 3600",
     ),
     Field(
-        "energy", "tokens", "tokens", "tokens", "Generated since halotui watches.", "the servers' requests"
+        "energy",
+        "tokens",
+        "tokens",
+        "tokens",
+        "Generated in that time by the servers of this box.",
+        "the servers' decode speeds",
+        "Σ decode × Δt",
     ),
     Field(
         "energy",
         "decode_joules_per_token",
         "per token",
         "joules",
-        "Energy of the whole package for each token generated, in the last minute in which servers only "
-        "decoded.",
+        "Energy of the whole package for each token generated, in the last minute (from 3 s on) in which "
+        "servers only decoded. Not told where another chip may do a part of it: a card, an RPC peer.",
         _ENERGY,
-        "Σ W × Δt ÷ Σ tokens, over frames in which servers only decode",
+        "Σ W × Δt ÷ Σ tokens, over frames in which servers only decode, from beginning to end",
         chart=True,
     ),
     Field(
@@ -394,8 +444,8 @@ BOX: tuple[Field, ...] = (
         "prefill_joules_per_token",
         "per prompt token",
         "joules",
-        "Energy of the whole package for each prompt token computed, in the last minute in which servers "
-        "only read prompts.",
+        "Energy of the whole package for each prompt token computed, in the last minute (from 3 s on) in "
+        "which servers only read prompts. A prompt of less than five frames is too short for it.",
         _ENERGY,
         "Σ W × Δt ÷ Σ prompt tokens, over frames in which servers only read prompts",
         fine=True,

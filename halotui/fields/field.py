@@ -12,7 +12,7 @@ class Field(Struct, frozen=True):
     key: str  # attribute of the owner's struct, and JSON key
     label: str  # on screen
     # base unit: bytes, bytes/s, hertz, watts, watt-hours, joules, celsius, percent, ratio, seconds, time,
-    # tokens, tokens/s, count, text
+    # tokens, tokens/s, count, number, text
     unit: str
     help: str
     source: str  # where the number comes from

@@ -14,6 +14,8 @@ from halotui.gguf.reader import Raw, Tensor, read
 from halotui.gguf.types import BLOCKS
 
 _MOST = 1 << 53  # elements and bytes: beyond lies no model
+_HEADER = 64 << 20  # bytes that a header may have
+_FILLED = 1.5  # times its weights: a larger file is not what its header says
 _EXPERTS = re.compile(r"exps\b")  # all of a layer in one tensor, the last dimension counts them
 _EXPERT = re.compile(r"exps\b|\.ffn_(?:gate|up|down|gate_up)\.\d+\.")  # the latter: one file format ago
 # Of a table a token reads one row; sight and hearing are not asked for each token.
@@ -25,7 +27,7 @@ _BLOCK = re.compile(r"blk\.(\d+)\.")
 
 
 class Weights(Struct, frozen=True, kw_only=True):
-    """Of one model, all of its files. ``None``: a type or a mixture that is not known.
+    """Of one model, all of its files. ``None``: a type or a mixture not known, or a file far too large.
 
     ``active_parameters`` and ``token_bytes`` are of what a generated token goes through: of a mixture of
     experts its share; without the embedding table, unless that is the output as well, and without the layers
@@ -72,6 +74,8 @@ def weigh(first: Raw, tensors: Sequence[Tensor], size: int) -> Weights | None:
         return None
     experts, used = told("expert_count"), told("expert_used_count")
     found = Weights(parameters=parameters, bytes=whole, experts=experts, experts_used=used)
+    if whole is not None and size > _FILLED * whole + _HEADER:
+        return found
     names = {tensor.name for tensor in tensors}
     # a model for embeddings has no output at all
     tied = _OUTPUT not in names and f"{architecture}.pooling_type" not in first.pairs

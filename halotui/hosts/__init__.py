@@ -47,7 +47,7 @@ class Host(Protocol):
     root: Path  # of everything else: /etc, /opt, /dev
     native: bool  # whether commands speak of the box whose files these are
 
-    def read(self, path: Path) -> bytes:
+    def read(self, path: str | Path) -> bytes:
         """The whole of a small file. Raises OSError as the kernel gives it (EBUSY, EPERM, ENODEV ...)."""
         ...
 

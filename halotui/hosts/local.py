@@ -39,7 +39,7 @@ class LocalHost:
         self._listening: dict[int, int] = {}  # socket inode -> port
         self._owners: dict[int, int | None] = {}  # of the ports asked for; None: searched for, not to be seen
 
-    def read(self, path: Path) -> bytes:
+    def read(self, path: str | Path) -> bytes:
         """The whole of a small file. Raises OSError as the kernel gives it."""
         return procfs.read(path)
 

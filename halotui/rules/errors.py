@@ -119,7 +119,7 @@ def _roomier(view: View, server: Server, noted: Sequence[Noted]) -> _Cure | None
 
 
 def _context(view: View, server: Server, wanted: int, now: int) -> _Cure:
-    token, free = server.kv_token_bytes, _headroom(view)
+    token, free = server.kv_token_bytes, _free(view, server)
     if token is None:
         return {"c": wanted}, f"-c {wanted}."
     more = token * max(0, wanted - now)
@@ -137,14 +137,13 @@ def _total(server: Server) -> int | None:
     return server.slot_context_tokens * (1 if server.kv_unified else server.slots_total or 1)
 
 
-def _headroom(view: View) -> int | None:
-    """The honest one: the smaller of free GTT and RAM available; None when either is not known."""
-    gpu, memory = next(iter(view.frame.gpus), None), view.frame.memory
-    if gpu is None or memory is None or memory.available_bytes is None:
+def _free(view: View, server: Server) -> int | None:
+    """What its backend could still take: ROCm of one pool, Vulkan of both."""
+    account = view.frame.account
+    if account is None:
         return None
-    if gpu.gtt_total_bytes is None or gpu.gtt_used_bytes is None:
-        return None
-    return max(0, min(gpu.gtt_total_bytes - gpu.gtt_used_bytes, memory.available_bytes))
+    free = account.rocm_free_bytes if server.backend == "rocm" else account.vulkan_free_bytes
+    return account.headroom_bytes if free is None else free
 
 
 def _rounded(tokens: float) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from halotui.collectors.kernel_lines import CULPRIT, KINDS, RECOVERED, Part, slot_of
 from halotui.format import clock, count, duration
 from halotui.history import KernelNoted
-from halotui.model import KERNEL_SOURCE, MEMORY_SOURCE, Frame, KernelEvent, Platform, Severity
+from halotui.model import KERNEL_SOURCE, MEMORY_SOURCE, Frame, KernelEvent, Platform, Server, Severity
 from halotui.rules import Rule, Symptom, View
 
 GPU_WINDOW = 600.0  # seconds after the last one
@@ -113,7 +113,7 @@ def _gpu_symptom(view: View, subject: str, incidents: Sequence[_Incident]) -> Sy
     faults = sum(one.faults for one in incidents)
     facts = (
         _TIMES.sub("", last.cause.event.text),
-        _who(view.frame, last.who),
+        _who(view.frame, last.who, last.cause.time),
         f"{count(faults)} faults" if faults > 1 else "",
         f"last {duration(now - last.last.time)} ago",
         _quoted(last.cause.event),
@@ -129,12 +129,18 @@ def _gpu_symptom(view: View, subject: str, incidents: Sequence[_Incident]) -> Sy
     )
 
 
-def _who(frame: Frame, event: KernelEvent | None) -> str:
+def _who(frame: Frame, event: KernelEvent | None, when: float) -> str:
     if event is None:
         return ""
-    url = next((server.url for server in frame.servers if server.pid == event.pid), None)
+    url = next((server.url for server in frame.servers if _is_it(server, event, frame.time - when)), None)
     serves = f", which serves {url}" if url is not None else ""
     return f"{event.process or 'a process'} (pid {event.pid}) was at work{serves}"
+
+
+def _is_it(server: Server, event: KernelEvent, ago: float) -> bool:
+    """A pid comes back: whoever started later was not at work then."""
+    up = server.uptime_seconds
+    return server.pid == event.pid and (up is None or up >= ago - SETTLES)
 
 
 def _cure(platform: Platform | None, incident: _Incident) -> tuple[str | None, str | None]:

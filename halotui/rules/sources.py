@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from halotui.fields import CHARTED
 from halotui.format import count, duration
-from halotui.model import Server, ServerState, Severity, Source, SourceState
+from halotui.model import GPU_SOURCE, Server, ServerState, Severity, Source, SourceState
 from halotui.rules import Rule, Symptom, Undefined, View
 
 _RESET = {
@@ -21,6 +21,8 @@ _RESET = {
 SILENCE = 60.0  # seconds: a prompt batch at great depth may take that long on an older build
 
 _DOWN = "server-down"
+_LATE = (SourceState.STALE, SourceState.HUNG)
+_OF_GPU = ("gpu_metrics", "amdgpu_top", "amdsmi")  # what the GPU's numbers are made of: late with them
 _ENGINES = {  # else as it is called
     "llama.cpp": "llama-server",
     "ollama": "Ollama",
@@ -110,8 +112,10 @@ def _name(server: Server) -> str:
 
 
 def _source_stale(view: View) -> Iterator[Symptom | Undefined]:
-    for source in view.frame.sources:
-        if source.state in (SourceState.STALE, SourceState.HUNG):
+    late = [source for source in view.frame.sources if source.state in _LATE]
+    gpu = any(source.id == GPU_SOURCE for source in late)
+    for source in late:
+        if not (gpu and source.id in _OF_GPU):
             yield _late(source)
     for server in view.frame.servers:
         if server.state != ServerState.WAITING:
@@ -143,7 +147,7 @@ def _late(source: Source) -> Symptom:
         evidence=", ".join(fact for fact in facts if fact),
         fix=source.hint,
     )
-    return replace(symptom, **_RESET) if hung and kind == "gpu" else symptom
+    return replace(symptom, **_RESET) if hung and kind == GPU_SOURCE else symptom
 
 
 RULES = (

@@ -23,6 +23,7 @@ UNITS = {"8060S": 40, "8050S": 32, "8040S": 16}  # CUs by name
 BELIEVED = 1.05  # a ratio beyond means that something else runs than what we take it for
 SLACK = 1.0  # seconds that starts and ends are seen late
 _CHIP = re.compile(r"(80[456]0S)( family)?|gfx1151|strix halo", re.IGNORECASE)
+_CARD = re.compile(r"nvidia|geforce|quadro|tesla|intel|radeon (?:rx|pro|vii)", re.IGNORECASE)
 _BACKENDS = (None, "vulkan", "rocm")
 
 
@@ -80,17 +81,25 @@ def peak_of(server: Server, facts: ServerFacts, gpus: Sequence[Gpu]) -> Peak | N
     """None where it is not this chip alone that computes."""
     if not gpus or server.pid is None or server.backend not in _BACKENDS:
         return None
-    if facts.rpc_peers or facts.layers_offloaded == 0:
+    if facts.layers_offloaded == 0 or computes_elsewhere(server, facts, gpus):
         return None
     found = _CHIP.search(gpus[0].name or "")
     if found is None:
         return None
-    if len(gpus) > 1:  # which of them it uses, its log tells
-        used = [device for device in facts.devices if device.id != "CPU"]
-        if not used or not all(_CHIP.search(device.name or "") for device in used):
-            return None
     units = UNITS.get((found[1] or "").upper()) if not found[2] else None
     return Peak(BANDWIDTH, COMPUTE * units / UNITS["8060S"] if units else None)
+
+
+def computes_elsewhere(server: Server, facts: ServerFacts | None, gpus: Sequence[Gpu]) -> bool:
+    """Whether another chip may do a part of its work: a card beside the APU, another box."""
+    if server.backend == "cuda" or (facts is not None and facts.rpc_peers):
+        return True
+    used = [device for device in facts.devices if device.id != "CPU"] if facts is not None else []
+    if any(_CARD.search(device.name or "") for device in used):
+        return True
+    if len(gpus) < 2:  # cards of other makers are not among them; its log names those it uses
+        return False
+    return not used or not all(_CHIP.search(device.name or "") for device in used)
 
 
 def _limits(server: Server, told: Told, peak: Peak, alone: bool) -> dict[str, float | None]:
@@ -107,7 +116,7 @@ def _limits(server: Server, told: Told, peak: Peak, alone: bool) -> dict[str, fl
 
 def _ratio(speed: float | None, ceiling: float) -> float | None:
     ratio = speed / ceiling if speed is not None else None
-    return ratio if ratio is not None and ratio <= BELIEVED else None
+    return round(ratio, 4) if ratio is not None and ratio <= BELIEVED else None
 
 
 def _passes(server: Server, mixture: bool, alone: bool) -> float | None:

@@ -10,10 +10,11 @@ from msgspec.structs import replace
 
 from halotui.model import Gpu, Holder, Server, ServerState
 from halotui.sampler.clock import Clock
+from halotui.sampler.pace import Pace
 
 FULL = 99.0  # % and more: what may be pinned
 LASTING = 10.0  # seconds of it, with nobody at work
-GAP = 10.0  # seconds between two frames after which they no longer belong together
+GAP = 10.0  # seconds between two frames after which they may no longer belong together
 HELD = 256 << 20  # bytes of GPU memory with which a process may be at work, though no engine tells: ROCm's
 AT_WORK = 5.0  # % of an engine
 UNSEEN = 1 << 30  # bytes of the GPU that nobody we see holds: firmware and driver take less
@@ -28,7 +29,7 @@ class Doubt:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._idle_since: float | None = None  # full, and everybody known to be idle
-        self._seen_at = 0.0
+        self._pace = Pace(GAP)
 
     def of(
         self, gpus: tuple[Gpu, ...], servers: Sequence[Server], holders: Sequence[Holder]
@@ -44,14 +45,14 @@ class Doubt:
         return tuple(replace(gpu, busy_doubtful=doubtful) if gpu is apu else gpu for gpu in gpus)
 
     def _doubtful(self, gpu: Gpu, servers: Sequence[Server], holders: Sequence[Holder]) -> bool | None:
-        now, gap = self._clock.monotonic(), self._clock.monotonic() - self._seen_at
-        self._seen_at = now
+        now = self._clock.monotonic()
+        step = self._pace.step(now)
         full = None if gpu.busy_percent is None else gpu.busy_percent >= FULL
         idle = full and _all_idle(gpu, servers, holders)
         if not idle:
             self._idle_since = None
             return idle
-        if self._idle_since is None or not 0 <= gap <= GAP:
+        if self._idle_since is None or step is None:
             self._idle_since = now
         return True if now - self._idle_since >= LASTING else None
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from halotui.collectors import amdgpu_sysfs
 from halotui.collectors.gpu_reading import Reading
 from halotui.hosts import Host
 from halotui.model import GPU_SOURCE, Gpu, Source, SourceState, Unavailable
 from halotui.sampler.clock import Clock
+from halotui.sampler.gpu_cards import Cards
 from halotui.sampler.gpu_child import STALE, STREAMS, Child
 from halotui.sampler.gpu_watch import GpuWatch
 from halotui.sampler.standing import standing, unforeseen
-from halotui.sampler.worker import Worker
+from halotui.sampler.worker import Crew, Worker
 
 DEADLINE = 0.4  # seconds a read of sysfs may take
 KEPT = 10.0  # seconds a last reading is still shown, dim, with its age
@@ -33,13 +33,14 @@ _MEASURED = tuple(key for key in Gpu.__struct_fields__ if key.endswith(_UNITS)) 
 class GpuSource:
     """``read`` gives the GPUs as last seen, and ``sources`` says how that stands."""
 
-    def __init__(self, host: Host, choice: str, clock: Clock) -> None:
+    def __init__(self, host: Host, choice: str, clock: Clock, crew: Crew | None = None) -> None:
         self._host = host
         self._clock = clock
         self._choice = choice
         streams = tuple(STREAMS) if host.native else ()  # a child would speak of another box than the files
         self._wanted = (SYSFS, *streams) if choice == "auto" else (choice,)
-        self._worker = Worker("gpu", clock.monotonic)
+        self._cards = Cards(host, clock)
+        self._worker = Worker("gpu", clock.monotonic, crew)
         self._watch = GpuWatch(clock)
         self._children: dict[str, Child] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -138,7 +139,7 @@ class GpuSource:
         return True
 
     async def _from_sysfs(self) -> None:
-        readings = await self._worker.call(lambda: amdgpu_sysfs.readings(self._host), self._clock.allow(DEADLINE))
+        readings = await self._worker.call(self._cards.read, self._clock.allow(DEADLINE))
         self._readings = readings
         if HELPER in self._wanted:
             readings = await self._helped(readings)

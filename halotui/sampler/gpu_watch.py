@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from halotui.collectors.gpu_reading import Reading
 from halotui.model import Gpu, HeldBy
 from halotui.sampler.clock import Clock
+from halotui.sampler.pace import Pace
 
-GAP = 10.0  # seconds between two readings after which they no longer belong together: suspend, a hang
+GAP = 10.0  # seconds between two readings after which they may no longer belong together: suspend, a hang
 AGREE = 2  # readings in a row that must say the same of what holds a GPU back
 AT_WORK = 50.0  # %
 NEAR_TOP = 0.95  # of the highest clock: no need to ask what holds it
@@ -22,6 +23,7 @@ HEAT = ("thm_core", "thm_gfx", "thm_soc")
 WISHED = ("low", "manual", "profile_standard", "profile_min_sclk", "profile_min_mclk")
 
 SAMPLES = 20  # values of hwmon after which its fraction is judged
+WATTS = 3  # different whole watts among them: one that hardly moves is small by chance
 _WATT = 1_000_000  # µW
 _TENTH = 100_000
 
@@ -44,6 +46,7 @@ class GpuWatch:
 class _Watched:
     def __init__(self) -> None:
         self._counters: dict[str, int] = {}
+        self._pace = Pace(GAP)
         self._at = self._wall = 0.0
         self._verdict: HeldBy | None = None  # of the reading before
         self._verdicts = 0  # that said it in a row
@@ -51,11 +54,12 @@ class _Watched:
         self._fraction = Fraction()
 
     def told(self, reading: Reading, now: float, wall: float) -> Gpu:
-        passed = now - self._at
         # The monotonic clock stands still while the box sleeps; the wall's does not.
-        torn = not 0 < passed <= GAP or abs(wall - self._wall - passed) > GAP
+        slept = abs(wall - self._wall - (now - self._at)) > GAP
+        passed = self._pace.step(now)
+        torn = passed is None or slept
         self._at, self._wall = now, wall
-        moved = None if torn else moves(self._counters, reading.limiters, passed)
+        moved = moves(self._counters, reading.limiters, passed) if passed and not torn else None
         self._counters = reading.limiters
         changes: dict[str, Any] = {}
         if moved:
@@ -132,6 +136,7 @@ class Fraction:
         self._last: int | None = None
         self._samples = 0
         self._whole = True  # watts only: then there is no fraction to mend
+        self._watts: set[int] = set()
 
     def corrected(self, microwatts: int) -> float | None:
         """Watts, where the fraction is known to be wrong. A value that stands still is no new sample."""
@@ -140,7 +145,9 @@ class Fraction:
             self._last = microwatts
             self._samples += 1
             self._whole &= fraction == 0
+            if len(self._watts) < WATTS:
+                self._watts.add(microwatts // _WATT)
             self._sound = fraction >= _TENTH
-        if self._sound or self._whole or self._samples < SAMPLES:
+        if self._sound or self._whole or self._samples < SAMPLES or len(self._watts) < WATTS:
             return None
         return microwatts // _WATT + fraction / _TENTH

@@ -21,7 +21,7 @@ from halotui.model import HOLDER_SOURCE, Holder, Server, Source, SourceState, Un
 from halotui.safe import clean
 from halotui.sampler.clock import Clock
 from halotui.sampler.standing import standing, unforeseen
-from halotui.sampler.worker import Worker
+from halotui.sampler.worker import Crew, Worker
 
 EVERY = 1.9  # seconds between two looks: each second tick
 DEADLINE = 0.4  # seconds a look may take
@@ -64,9 +64,9 @@ class _Life(Struct, frozen=True):
 
 
 class HolderWatch:
-    def __init__(self, host: Host, clock: Clock) -> None:
+    def __init__(self, host: Host, clock: Clock, crew: Crew | None = None) -> None:
         self._clock = clock
-        self._worker = Worker("holders")
+        self._worker = Worker("holders", clock.monotonic, crew)
         self._books = _Books(host, clock)
         self._due = -math.inf
         self._urls: dict[int, Server] = {}
@@ -168,7 +168,7 @@ class _Books:
             gtt_bytes=sum(share.held[0] for share in use.shares) if use.shares else None,
             vram_bytes=sum(share.held[1] for share in use.shares) if use.shares else None,
             rss_bytes=use.rss_bytes,
-            cpu_percent=100 * spent / passed if spent >= 0 and passed > 0 else None,
+            cpu_percent=round(100 * spent / passed, 1) if spent >= 0 and passed > 0 else None,
             gpu_percent=self._gpu_percent(use, passed),
             hidden=use.hidden,
             unit=life.unit,
@@ -191,7 +191,7 @@ class _Books:
                 spent[key] = spent.get(key, 0.0) + worked
         if not spent or passed <= 0:
             return None
-        return min(100.0, 100 * max(spent.values()) / passed)
+        return min(100.0, round(100 * max(spent.values()) / passed, 1))
 
     def _owned(self, look: Look, now: float) -> Owned:
         rest = sum(look.used_bytes.values()) - sum(look.gtt_bytes.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from halotui.sampler.clock import Clock
 from halotui.sampler.standing import standing, unforeseen
 
 OLDEST = 24 * 3600.0  # seconds: what is older is left out
-BUDGET = 0.02  # seconds of one read: the rest comes with the next
+BUDGET = 0.01  # seconds of one read, and as much to understand it: the rest comes with the next
 HELD = 2000  # lines of one read, and of a backlog that is not read to its end yet
 AGAIN = 30.0  # seconds until a log that cannot be read is tried again
 DENIED_AGAIN = 600.0  # ... and journalctl that was denied: a new group counts from the next login
@@ -44,6 +44,7 @@ class KernelTap:
         self._task: asyncio.Task[None] | None = None
         self._events: deque[KernelEvent] = deque(maxlen=MOST_EVENTS)
         self._held: list[Line] = []
+        self._dated: deque[Line] = deque()  # not yet made events
         self._before: _Instant | None = None  # when kmsg was last read to its end
         self._trouble: Unavailable | None = Unavailable(SourceState.NO_DATA, "not read yet")
         self._due = 0.0  # monotonic: the next try
@@ -110,7 +111,7 @@ class KernelTap:
 
     def _read_kmsg(self, kmsg: KmsgReader) -> None:
         began = time.perf_counter()
-        while len(self._held) < HELD and time.perf_counter() - began < BUDGET:
+        while len(self._held) + len(self._dated) < HELD and time.perf_counter() - began < BUDGET:
             self._held += kmsg.read()
             if kmsg.caught_up:
                 break
@@ -118,9 +119,10 @@ class KernelTap:
         # A backlog is dated when it is known whole: whether the box slept after a line stands below it.
         if self._held and (kmsg.caught_up or self._before is not None or len(self._held) >= HELD):
             lines, self._held = self._held, []
-            self._tell(_dated(lines, self._before, now), now.wall)
+            self._dated.extend(_dated(lines, self._before, now))
         if kmsg.caught_up:
             self._before = now
+        self._tell(now.wall)
         self._trouble, self._success = None, self._clock.monotonic()
         self._took = time.perf_counter() - began
 
@@ -139,8 +141,10 @@ class KernelTap:
 
     def _read_journal(self, tail: JournalTail) -> None:
         began = time.perf_counter()
-        if lines := tail.take():
-            self._tell(lines, self._clock.wall())
+        now = self._clock.wall()
+        if len(self._dated) < HELD:
+            self._dated.extend(Line(min(now, line.time), line.text) for line in tail.take())
+        self._tell(now)
         if self._task is not None and tail.heard:
             self._trouble, self._success = None, self._clock.monotonic()
             self._took = time.perf_counter() - began
@@ -159,8 +163,14 @@ class KernelTap:
         denied = self._trouble is not None and self._trouble.state is SourceState.DENIED
         self._due = self._clock.monotonic() + (DENIED_AGAIN if denied else AGAIN)
 
-    def _tell(self, lines: Sequence[Line], now: float) -> None:
-        self._events.extend(events(line for line in lines if line.time > now - OLDEST))
+    def _tell(self, now: float) -> None:
+        if self._dated:
+            self._events.extend(events(line for line in self._in_time() if line.time > now - OLDEST))
+
+    def _in_time(self) -> Iterator[Line]:
+        until = time.perf_counter() + BUDGET
+        while self._dated and time.perf_counter() < until:
+            yield self._dated.popleft()
 
 
 def _dated(lines: Sequence[Line], before: _Instant | None, now: _Instant) -> list[Line]:

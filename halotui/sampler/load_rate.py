@@ -36,7 +36,8 @@ class LoadRates:
             self._looks = {}
             return
         try:
-            counts = await self._worker.call(lambda: self._counts(loading), self._clock.allow(min(grace, DEADLINE)))
+            wait = self._clock.allow(min(grace, DEADLINE))
+            counts = await self._worker.call(lambda: self._counts(loading), wait)
         except Unavailable:
             self._looks = {}
             return

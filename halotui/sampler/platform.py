@@ -71,19 +71,19 @@ class PlatformWatch:
         self._host, self._clock = host, clock
         never = float("inf")  # again: firmware and driver in use are those of the boot
         self._fixed = _Part(host, clock, platform.fixed, 3.0, never)
+        self._scheduler = _Part(host, clock, platform.scheduler, 3.0, never)
         self._settings = _Part(host, clock, platform.settings, 1.0, SETTINGS_EVERY)
         self._packages = _Part(host, clock, packages.installed, 8.0, never)
         self._images = _Part(host, clock, images.present, 8.0, IMAGES_EVERY)
-        self._parts = (self._fixed, self._settings, self._packages, self._images)
+        self._files = (self._fixed, self._scheduler, self._settings)
+        self._parts = (*self._files, self._packages, self._images)
         self._shown = tuple(part.facts for part in self._parts)
 
     async def read(self, grace: float) -> None:
         """Waits for files, which come at once; for commands only where ``grace`` is a patient one's."""
         begun = [part for part in self._parts if part.start()]
         patient = grace >= PATIENT
-        awaited = (
-            self._parts if patient else [part for part in begun if part in (self._fixed, self._settings)]
-        )
+        awaited = self._parts if patient else [part for part in begun if part in self._files]
         tasks = [part.task for part in awaited if part.task is not None and not part.task.done()]
         if tasks:
             await asyncio.wait(tasks, timeout=grace if patient else min(grace, _PROMPT))
@@ -111,9 +111,14 @@ class PlatformWatch:
             self.platform = now
 
     def _notes(self) -> list[str]:
-        denied = [words for key, words in _ROOT_ONLY.items() if key in self._fixed.facts.denied]
+        roots = self._fixed.facts.denied | self._scheduler.facts.denied
+        denied = [words for key, words in _ROOT_ONLY.items() if key in roots]
         notes = [f"root alone may read {' and '.join(denied)}"] if denied else []
-        for part, name in ((self._packages, "packages"), (self._images, "images")):
+        for part, name in (
+            (self._scheduler, "MES"),
+            (self._packages, "packages"),
+            (self._images, "images"),
+        ):
             if part.trouble is not None:
                 notes.append(f"{name}: {part.trouble.reason}")
         return notes

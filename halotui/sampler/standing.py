@@ -25,8 +25,8 @@ def standing(
         name=name,
         state=trouble.state if trouble is not None else SourceState.OK,
         since_time=since if trouble is not None else None,
-        age_seconds=age,
-        duration_seconds=took,
+        age_seconds=round(age, 2) if age is not None else None,  # more digits were a fifth of a recording
+        duration_seconds=round(took, 4) if took is not None else None,
         reason=trouble.reason if trouble is not None else None,
         hint=(trouble.hint or None) if trouble is not None else None,
     )

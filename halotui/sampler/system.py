@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from halotui.collectors import memory
 from halotui.collectors.system import Counters, SystemReading
 from halotui.hosts import Host
-from halotui.model import MEMORY_SOURCE, SYSTEM_SOURCE, Memory, Source, SourceState, System, Unavailable
+from halotui.model import MEMORY_SOURCE, SYSTEM_SOURCE, Memory, Source, System, Unavailable
 from halotui.sampler.clock import Clock
 from halotui.sampler.standing import standing, unforeseen
 from halotui.sampler.system_rates import system
-from halotui.sampler.worker import Worker
+from halotui.sampler.worker import Crew, Worker
 
 DEADLINE = 0.4
 EVERY = 2.0  # seconds between looks at the counters
@@ -38,7 +37,7 @@ class SystemWatch:
     psutil's root is a global of the process while memory is read: nothing else in the sampler uses psutil.
     """
 
-    def __init__(self, host: Host, clock: Clock) -> None:
+    def __init__(self, host: Host, clock: Clock, crew: Crew | None = None) -> None:
         self.memory: Memory | None = None
         self.system: System | None = None
         self._host, self._clock = host, clock
@@ -46,28 +45,22 @@ class SystemWatch:
         self._searched: float | None = None
         self._before: tuple[float, SystemReading] | None = None
         self._due = 0.0
-        worker = Worker("system")
-        self._workers = dict.fromkeys(_NAMES, worker)  # one for both, until it hangs in one of them
+        crew = crew or Crew("system")
+        self._workers = {id_: Worker(id_, clock.monotonic, crew) for id_ in _NAMES}
         self._last: dict[str, _Answer] = {}
         self._good: dict[str, _Answer] = {}
 
     async def read(self) -> None:
         now = self._clock.monotonic()
-        wanted: dict[str, Callable[[], Any]] = {MEMORY_SOURCE: lambda: memory.read(self._host)}
+        asked = {MEMORY_SOURCE: self._ask(MEMORY_SOURCE, lambda: memory.read(self._host))}
         if now >= self._due:
             self._due = now + (SOON if self._before is None else EVERY) - _EARLY
-            wanted[SYSTEM_SOURCE] = self._look
-        shared = {
-            id_: read for id_, read in wanted.items() if self._workers[id_] is self._workers[MEMORY_SOURCE]
-        }
-        if len(shared) == len(wanted):
-            answers = await self._ask(shared)
-        else:
-            apart = {SYSTEM_SOURCE: wanted[SYSTEM_SOURCE]}
-            one, other = await asyncio.gather(self._ask(shared), self._ask(apart))
-            answers = one | other
-        for id_, answer in answers.items():
-            self._take(id_, answer)
+            asked[SYSTEM_SOURCE] = self._ask(SYSTEM_SOURCE, self._look)
+        for id_, answer in asked.items():
+            try:
+                self._take(id_, await answer)
+            except Unavailable as hung:
+                self._take(id_, _Answer(self._clock.monotonic(), trouble=hung))
 
     def sources(self) -> Iterator[Source]:
         now = self._clock.monotonic()
@@ -101,28 +94,8 @@ class SystemWatch:
             self.system = system(answer.value, before, answer.at - at)
             self._before = answer.at, answer.value
 
-    async def _ask(self, wanted: dict[str, Callable[[], Any]]) -> dict[str, _Answer]:
-        """Each fails alone; when one hangs, the others move to a thread of their own."""
-        told: dict[str, _Answer] = {}
-        began = self._clock.monotonic()
-
-        def work() -> None:
-            for id_, read in wanted.items():
-                if self._clock.monotonic() - began > DEADLINE:
-                    return  # nobody waits any more, and another thread may be at it
-                told[id_] = self._answer(read)
-
-        ids = tuple(wanted)
-        try:
-            await self._workers[ids[0]].call(work, self._clock.allow(DEADLINE))
-        except Unavailable as hung:
-            answers = {id_: told.get(id_) for id_ in ids}
-            stuck = next((id_ for id_, answer in answers.items() if answer is None), None)
-            trouble = _Answer(self._clock.monotonic(), trouble=hung)
-            if hung.state is SourceState.HUNG and stuck is not None:
-                self._part(stuck)
-            return {id_: answer or trouble for id_, answer in answers.items()}
-        return told
+    def _ask(self, id_: str, read: Callable[[], Any]) -> Awaitable[_Answer]:
+        return self._workers[id_].send(lambda: self._answer(read), self._clock.allow(DEADLINE))
 
     def _answer(self, read: Callable[[], Any]) -> _Answer:
         began = self._clock.monotonic()
@@ -134,9 +107,3 @@ class SystemWatch:
             return _Answer(began, trouble=unforeseen(error))
         now = self._clock.monotonic()
         return _Answer(now, now - began, value)
-
-    def _part(self, stuck: str) -> None:
-        """The thread belongs to what it is stuck in; from then on the two are asked apart."""
-        for id_, worker in self._workers.items():
-            if id_ != stuck and worker is self._workers[stuck]:
-                self._workers[id_] = Worker(id_)

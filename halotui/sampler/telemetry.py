@@ -17,15 +17,17 @@ from halotui.sampler.holders import HolderWatch
 from halotui.sampler.kernel import KernelTap
 from halotui.sampler.platform import PlatformWatch
 from halotui.sampler.system import SystemWatch
+from halotui.sampler.worker import Crew
 
 
 class Telemetry:
     """``read`` asks, ``told`` says what is known, as fields of a Frame."""
 
     def __init__(self, host: Host, gpu_source: str, clock: Clock) -> None:
-        self._gpu = GpuSource(host, gpu_source, clock)
-        self._system = SystemWatch(host, clock)
-        self._holders = HolderWatch(host, clock)
+        crew = Crew("box")
+        self._gpu = GpuSource(host, gpu_source, clock, crew)
+        self._system = SystemWatch(host, clock, crew)
+        self._holders = HolderWatch(host, clock, crew)
         self._kernel = KernelTap(host, clock)
         self._platform = PlatformWatch(host, clock)
         self._energy = EnergyBook(clock)
@@ -34,14 +36,13 @@ class Telemetry:
 
     async def read(self, grace: float) -> None:
         """Ask everything that is due; what hangs is left to itself."""
-        gpus, *_ = await asyncio.gather(
-            self._gpu.read(),
+        _, self._gpus, *_ = await asyncio.gather(
             self._system.read(),
+            self._gpu.read(),
             self._holders.read(grace),
-            self._kernel.read(),
             self._platform.read(grace),
         )
-        self._gpus = gpus
+        await self._kernel.read()  # it never waits
 
     def told(self, servers: Sequence[Server]) -> dict[str, Any]:
         """Call it once a frame: events are told once."""

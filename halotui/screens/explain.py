@@ -33,6 +33,13 @@ CHART_FRAMES = 300
 WIDEST = 82  # cells inside the pop-up
 _OF_SERVER = ("server", "facts", "slot", "request", "model")  # owners in ``fields``
 _ALSO = {"account": ("gpu", "holders"), "gpu": ("gpu_metrics",)}  # what else an owner's numbers are made of
+_MADE_OF = {  # a key of Server -> the fact that it stands on
+    "decode_ceiling_tokens_per_second": "token_bytes",
+    "decode_bandwidth_ratio": "token_bytes",
+    "prefill_ceiling_tokens_per_second": "active_parameters",
+    "prefill_compute_ratio": "active_parameters",
+}
+_ASKED = ("server", "log", "model", "/")  # sources that are known by their address
 _SECRET = ("gtt_bytes", "vram_bytes", "gpu_percent")  # of a holder
 
 
@@ -133,7 +140,12 @@ def field_text(view: View, ref: Ref, width: int) -> Text:
     if told := _told_by(view, ref, field.key):
         text.append("From     ", "bold")
         text.append(f"{told}\n")
-    for source in _sources(view, field.owner, ref.subject):
+    if isinstance(struct, Server) and struct.facts is not None and (made := _MADE_OF.get(field.key)):
+        part = fields.BY_ID[f"facts.{made}"]
+        amount = format.show(part, getattr(struct.facts, made))
+        text.append("From     ", "bold")
+        text.append(f"{part.label} {amount}, by {struct.provenance.get(made, format.DASH)}\n")
+    for source in _sources(view, field, ref.subject):
         text.append("Now      ", "bold")
         text.append(f"{_standing(source)}\n")
     if value is None and isinstance(struct, Holder) and struct.hidden and field.key in _SECRET:
@@ -244,17 +256,20 @@ def _part(
     return next((slot for slot in server.slots if str(slot.id) == part), None) if part else server
 
 
-def _sources(view: View, owner: str, subject: str) -> Iterator[Source]:
-    url = subject.partition("#")[0]
+def _sources(view: View, field: fields.Field, subject: str) -> Iterator[Source]:
+    owner, url = field.owner, subject.partition("#")[0]
+    of_model = owner == "facts" or field.key in _MADE_OF
     ids = (SOURCES.get(owner, owner), *_ALSO.get(owner, ()))
     for source in view.sources.values():
-        if source.id in ids or (owner in _OF_SERVER and source.id.endswith(url)):
+        served = owner in _OF_SERVER and source.id.endswith(url)
+        if source.id in ids or (served and (of_model or not source.id.startswith("model "))):
             yield source
 
 
 def _standing(source: Source) -> str:
+    by = source.name if source.name not in (None, source.id) else ""
     words = [
-        source.id if source.id.startswith(("server", "log", "model", "/")) else source.name or source.id,
+        f"{source.id}: {by}" if by and not source.id.startswith(_ASKED) else source.id,
         str(source.state),
     ]
     if source.age_seconds is not None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from halotui.model import KERNEL_SOURCE, KernelEvent, SourceState
+from halotui.model import KERNEL_SOURCE, KernelEvent, Severity, SourceState
 from halotui.widgets.findings import MARKS
 from halotui.widgets.rows import EVENT, Ref, Run
 from halotui.widgets.sheet import Line, Section, note, wrapped
 from halotui.widgets.view import View, name_of_event
 
 SHOWN = 20  # events
+NEWS = ("recovered", "culprit", "suspend", "resume")  # worth a line though nothing is wrong
 _DAY = 86400.0  # seconds
 _MARK = 12  # cells of time and mark
 
 
 def kernel(view: View, width: int) -> Section:
-    noted = list(view.history.kernel())[-SHOWN:]
+    noted = [one for one in view.history.kernel() if _matters(one.event)][-SHOWN:]
     source = view.sources.get(KERNEL_SOURCE)
     now = view.frame.time if view.frame is not None else 0.0
     lines = [line for one in reversed(noted) for line in _event(one.event, one.time, now, width)]
@@ -27,6 +28,11 @@ def kernel(view: View, width: int) -> Section:
         shown += [note(line) for line in wrapped(said[1], width - 2)]
         return Section("kernel log", [*shown, *lines])
     return Section("kernel log", lines or [note("nothing to report since boot")])
+
+
+def _matters(event: KernelEvent) -> bool:
+    """Every boot says how large its pools are, every dump that it is made."""
+    return event.severity is not Severity.INFO or event.kind in NEWS
 
 
 def _event(event: KernelEvent, at: float, now: float, width: int) -> Iterable[Line]:

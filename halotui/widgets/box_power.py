@@ -82,7 +82,8 @@ def _grid(view: View, gpu: Gpu, keys: Sequence[str], usual: str, width: int) -> 
         runs: list[Run] = []
         for key in here:
             field = fields.BY_ID[f"gpu.{key}"]
-            runs.append(Run(f" {fit(_LABELS.get(key, field.label), _NAME)} ", "dim"))
+            label = "power" if key == "socket_power_watts" and gpu.integrated is False else field.label
+            runs.append(Run(f" {fit(_LABELS.get(key, label), _NAME)} ", "dim"))
             runs += [view.value(gpu, key, _VALUE, weight(field)), Run(" ")]
         told = dict.fromkeys(source_of(gpu, key) for key in here if getattr(gpu, key) is not None)
         said = ", ".join(source for source in told if source not in (usual, ""))
@@ -97,26 +98,24 @@ def _held(gpu: Gpu) -> Line:
         text, style = told
         shown = [Run(text.removeprefix("held by "), style, ref), Run(f"  {_WHY[gpu.held_by]}", "dim")]
     elif gpu.throttle_known:
-        shown = [Run("nothing", "dim", ref)]
+        touched = [Run("  limits touched in passing", "dim")] if gpu.throttle else []
+        shown = [Run("nothing", "dim", ref), *touched]
     else:
         shown = [Run(format.DASH, "dim", ref), Run("  no residency counters here", "dim")]
     return Line((lead("held by"), *shown))
 
 
 def _limiters(gpu: Gpu) -> Iterable[Line]:
-    """Steps of their counters a second, in places that stand still."""
-    if not gpu.throttle_known:
-        return
+    """Steps of their counters a second. Power limits come and go each second: their lines stay. The board's
+    halt is seldom, and has one only then."""
     ref = Ref("gpu.throttle", gpu.id)
-    if not any(gpu.throttle.values()):
-        yield Line((lead("limiters"), Run("none engaged", "dim", ref)))
-        return
-    for group, names in LIMITERS.items():
+    for group, names in LIMITERS.items() if gpu.throttle_known else ():
+        if group is HeldBy.PROCHOT and not gpu.throttle.get(names[0]):
+            continue
         runs = [lead(f"{group} limits" if group is not HeldBy.PROCHOT else str(group))]
-        for name in names if any(gpu.throttle.get(name) for name in names) else ():
+        for name in names:
             rate = gpu.throttle.get(name, 0.0)
             if len(names) > 1:
                 runs.append(Run(fit(fields.BY_ID[f"throttle.{name}"].label, 5), "dim"))
             runs += [Run(right(format.rate(rate), 5), "text" if rate else "dim", ref), Run("  ")]
-        runs[-1:] = [Run(" /s", "dim")] if len(runs) > 1 else [runs[0], Run("none engaged", "dim", ref)]
-        yield Line(runs)
+        yield Line([*runs[:-1], Run(" /s", "dim")])

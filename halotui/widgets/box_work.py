@@ -52,28 +52,31 @@ def system(view: View, width: int) -> Section:
         why = source.reason if source is not None and source.reason else "not read yet"
         return Section("CPU, disk, network", (note(why),), said)
 
-    def figure(key: str, size: int, label: str = "") -> list[Run]:
+    def figure(key: str, size: int, label: str = "", *, always: bool = False) -> list[Run]:
+        """``always``: keeps its place while it is not known."""
         name = [Run(f"{label} ", "dim")] if label else []
         style = weight(fields.BY_ID[f"system.{key}"])
-        return [*name, view.value(told, key, size, style)] if getattr(told, key) is not None else []
+        known = always or getattr(told, key) is not None
+        return [*name, view.value(told, key, size, style)] if known else []
 
+    disk, network = told.disk is not None, told.network is not None
     clock = view.gpu is not None and view.gpu.cpu_hertz is not None and not view.late("gpu")
     lines = [
         ("CPU", [
-            (0, figure("cpu_busy_percent", 5)),
+            (0, figure("cpu_busy_percent", 5, always=True)),
             (1, figure("cpu_temperature_celsius", 6)),
             (2, [view.value(view.gpu, "cpu_hertz", 8, "text")] if clock else []),
             (3, [Run("load ", "dim"), _load(view, told)] if told.load_1m is not None else []),
             (4, figure("cpus", 3, "threads")),
         ]),
         (told.disk or "disk", [
-            (0, figure("disk_busy_percent", 5)),
-            (1, figure("disk_read_bytes_per_second", 10, "read")),
-            (1, figure("disk_write_bytes_per_second", 10, "write")),
+            (0, figure("disk_busy_percent", 5, always=disk)),
+            (1, figure("disk_read_bytes_per_second", 10, "read", always=disk)),
+            (1, figure("disk_write_bytes_per_second", 10, "write", always=disk)),
         ]),
         (told.network or "network", [
-            (0, figure("network_receive_bytes_per_second", 10, "receive")),
-            (0, figure("network_send_bytes_per_second", 10, "send")),
+            (0, figure("network_receive_bytes_per_second", 10, "receive", always=network)),
+            (0, figure("network_send_bytes_per_second", 10, "send", always=network)),
         ]),
         ("stall", [
             (0, figure("memory_pressure_percent", 5, "memory")),

@@ -57,7 +57,7 @@ def page(view: View, width: int) -> list[Row]:
         out.append(fill((Run("   no process holds GPU memory or serves a model", "dim"),), width))
     out.append(fill((), width))
     if frame is not None and frame.account is not None:
-        out += [fill(line, width) for line in _sums(frame.account)]
+        out += [fill(line, width) for line in _sums(frame.account, here)]
     if source is not None:
         out += _said(source, width)
     return out
@@ -105,19 +105,22 @@ def _cell(holder: Holder, column: Column, late: bool) -> Run:
     return Run(place(text, column.width), "late" if late else style, ref)
 
 
-def _sums(account: Account) -> list[list[Run]]:
-    """What the processes hold together, and what nobody does."""
+def _sums(account: Account, here: Sequence[Column]) -> list[list[Run]]:
+    """What the processes hold together, and what nobody does: below the column of the same."""
     out = []
     rows = (
-        ("owned_gtt_bytes", "GTT of these processes", "text"),
-        ("unowned_gtt_bytes", "GTT of nobody that may be seen", "text"),
-        ("leaked_gtt_bytes", "GTT that no living process owns: leaked", "warning"),
+        ("owned_gtt_bytes", "of these processes", "text"),
+        ("unowned_gtt_bytes", "of nobody seen here", "text"),
+        ("leaked_gtt_bytes", "leaked: no living owner", "warning"),
     )
+    place = [column.sort for column in here].index("gtt")
+    size = here[place].width
+    room = sum(column.width for column in here[:place])
     for key, label, style in rows:
         value = getattr(account, key)
         if value is not None:
-            shown = Run(right(format.size(value), 10), style, Ref(f"account.{key}", "account"))
-            out.append([Run(f"   {fit(label, 40)}", "dim"), shown])
+            shown = Run(right(format.size(value), size), style, Ref(f"account.{key}", "account"))
+            out.append([Run(fit(f"   {label}", room), "dim"), shown])
     return out
 
 

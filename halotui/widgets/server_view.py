@@ -6,6 +6,7 @@ from halotui import format
 from halotui.model import End, Server, ServerFacts
 from halotui.widgets import models
 from halotui.widgets.rows import Ref, Row, Run, fill, rule
+from halotui.widgets.server_limits import limits
 from halotui.widgets.server_memory import cache, memory
 from halotui.widgets.server_speculation import speculation
 from halotui.widgets.sheet import (
@@ -35,7 +36,12 @@ def page(view: View, width: int) -> list[Row]:
     if server.models:
         top = [models.head(server, width), *models.table(view, server, width, _MODELS)]
     size = column(width)
-    left = [_identity(view, server, size), _flags(view, server), _requests(view, server)]
+    left = [
+        _identity(view, server, size),
+        limits(view, server),
+        _flags(view, server),
+        _requests(view, server),
+    ]
     right = [memory(view, server, size), cache(view, server, size), speculation(view, server, size)]
     if width < WIDE:
         first, *others = left
@@ -77,6 +83,7 @@ def _identity(view: View, server: Server, width: int) -> Section:
             (server, "pid"),
             (server, "uptime_seconds"),
             (known, "load_seconds"),
+            (server, "load_bytes_per_second"),
             (server, "log_path"),
         ),
     )

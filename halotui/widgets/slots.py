@@ -187,4 +187,7 @@ def _why(view: View, server: Server | None) -> str:
     if server is None:
         return "no llama-server"
     endpoint = view.sources.get(f"/slots {server.url}")
-    return server.reason or (endpoint.reason if endpoint is not None else None) or str(server.state)
+    why = server.reason or (endpoint.reason if endpoint is not None else None) or str(server.state)
+    if server.load_bytes_per_second is None:
+        return why
+    return f"{why} · {format.size(server.load_bytes_per_second)}/s from disk"

@@ -45,6 +45,11 @@ Owned = Struct | ServerFacts | ServedModel | Request
 OWNERS = {"ServerFacts": "facts", "ServedModel": "model"}  # where a struct is not called as in ``fields``
 SOURCES = {**SOLE, "gpu": GPU_SOURCE, "holder": HOLDER_SOURCE, "platform": PLATFORM_SOURCE}  # of an owner
 _BOX = (*SOLE, "platform")  # owners that are their own subject
+_OTHER_NAMES = {  # what a finding marks -> the same in the account
+    "gpu.gtt_used_bytes": "account.gtt_bytes",
+    "memory.available_bytes": "account.free_bytes",
+}
+_OF_RAM = ("total_bytes", "installed_bytes", "reserved_bytes", "free_bytes")  # of an account: without the GPU
 LOG_LINES = 2000  # kept for the log pane
 _BROKEN = (SourceState.HUNG, SourceState.FAILED)
 _AWAY = (ServerState.DOWN, ServerState.FAILED, ServerState.WAITING)
@@ -90,6 +95,9 @@ class View:
             for finding in reversed(frame.findings)
             for field in finding.fields
         }
+        for (marked, _), style in list(self.marks.items()):
+            if marked in _OTHER_NAMES:
+                self.marks[_OTHER_NAMES[marked], "account"] = style
         self.names = {
             server.url: self.names.get(server.url, "") if server.state in _AWAY else server.model or ""
             for server in frame.servers
@@ -212,7 +220,7 @@ class View:
             subject = self.subject(struct)
         text = format.show(shown, value)
         marked = self.marks.get((shown.id, subject))
-        if self.late(owner):
+        if self.late(owner) or (owner == "account" and key not in _OF_RAM and self.late("gpu")):
             style = "late"
         elif marked is not None:
             style = marked

@@ -35,10 +35,11 @@ class Host(LocalHost):
         self.refuse = refuse or {}
         self.asked: list[str] = []
 
-    def read(self, path: Path) -> bytes:
-        self.asked.append(path.name)
-        code = self.refuse.get(path.name) or self.refuse.get("*")
-        if code and path.name not in ("vendor", "uevent"):
+    def read(self, path: str | Path) -> bytes:
+        name = Path(path).name
+        self.asked.append(name)
+        code = self.refuse.get(name) or self.refuse.get("*")
+        if code and name not in ("vendor", "uevent"):
             raise OSError(code, os.strerror(code))
         return super().read(path)
 
@@ -115,13 +116,30 @@ def test_the_same_tellers_are_told_with_the_same_dict(tmp_path: Path) -> None:
     assert only(tmp_path).provenance is only(tmp_path).provenance
 
 
-def test_few_reads_where_the_table_says_it_all(tmp_path: Path) -> None:
+def test_few_reads_of_a_card_that_is_known(tmp_path: Path) -> None:
     build(tmp_path, metrics=v3_0())
     host = Host(tmp_path)
-    amdgpu_sysfs.read(host)
-    assert len(host.asked) <= 13
-    assert not [name for name in host.asked if name.startswith(("name", "temp1", "power1", "freq1", "in1"))]
-    assert host.asked.count("pp_dpm_sclk") == 1
+    cards = amdgpu_sysfs.cards(host)
+    host.asked.clear()
+    assert amdgpu_sysfs.readings(host, cards) == amdgpu_sysfs.readings(Host(tmp_path))
+    assert host.asked == ["mem_info_gtt_used", "mem_info_vram_used", "gpu_metrics", "gpu_busy_percent"]
+
+
+def test_the_next_card_of_that_number_is_another(tmp_path: Path) -> None:
+    """Beneath its slot nothing is to be read any more, whoever has its number."""
+    slots, number = tmp_path / "devices", tmp_path / "class/drm/card1"
+    number.parent.mkdir(parents=True)
+    host = Host(tmp_path)
+    for slot in ("c5", "03"):
+        build(slots / slot, metrics=v3_0(), uevent=f"DRIVER=amdgpu\nPCI_SLOT_NAME=0000:{slot}:00.0")
+        number.unlink(missing_ok=True)
+        number.symlink_to(slots / slot / "class/drm/card1")
+        if slot == "c5":
+            cards = amdgpu_sysfs.cards(host)
+            shutil.rmtree(slots)
+    with pytest.raises(Unavailable, match="class/drm/card1/device"):
+        amdgpu_sysfs.readings(host, cards)
+    assert [card.id for card in amdgpu_sysfs.cards(host)] == ["0000:03:00.0"]
 
 
 NEWER = b"\x18\x01\x03\x01" + bytes(276)
@@ -353,8 +371,8 @@ def test_a_sleeping_card_is_not_woken(tmp_path: Path) -> None:
     (gpu,) = amdgpu_sysfs.read(host)
     assert gpu.asleep and gpu.vram_used_bytes == 477102080
     assert gpu.busy_percent is gpu.sclk_hertz is gpu.throttle_known is None
-    harmless = {"vendor", "uevent", "device", "revision", "runtime_status", *amdgpu_sysfs.MEMORY.values()}
-    assert set(host.asked) <= harmless
+    harmless = {"vendor", "uevent", "device", "revision", "runtime_status", "name"}
+    assert set(host.asked) <= harmless | set(amdgpu_sysfs.MEMORY.values())
 
 
 def test_a_sleeping_card_is_told_from_an_apu_without_waking_it(tmp_path: Path) -> None:

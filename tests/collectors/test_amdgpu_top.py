@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -166,6 +168,18 @@ async def test_a_stream_that_dies_keeps_what_it_gave(command: Callable[[str], No
     why = await follow(got)
     assert [gpu.gtt_used_bytes for gpu in got] == [58060 << 20]
     assert why.state is SourceState.FAILED and "--no-pc" in why.hint
+
+
+@pytest.mark.parametrize("flood", ["not JSON", '{"devices":[]}'])
+async def test_a_flood_waits_in_its_pipe(command: Callable[[str], None], flood: str) -> None:
+    command(f"exec yes '{flood}'")
+    began, spent = time.monotonic(), time.process_time()
+    reading = asyncio.create_task(follow([]))
+    await asyncio.sleep(0.5)
+    assert time.monotonic() - began < 2  # the rest of us goes on
+    assert time.process_time() - spent < 0.3
+    reading.cancel()
+    await asyncio.wait((reading,))
 
 
 async def test_not_ours_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

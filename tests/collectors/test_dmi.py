@@ -43,6 +43,7 @@ def table(*devices: bytes) -> bytes:
         ([device(32768 // 2), device(0)], 16 * GIB),  # an empty socket
         ([device(16384), device(16, kind=0x09)], 16 * GIB),  # flash is no RAM
         ([device(16384), device(0xFFFF)], None),  # one that does not tell
+        ([device(0x7FFF, 0x7FFFFFFF)] * 9000, None),  # more than a number of JSON can hold
         ([], None),
     ],
 )

@@ -163,11 +163,23 @@ def test_a_new_process_is_found_and_one_that_flits_by_is_not_looked_at(tmp_path:
     scan.look(0.0)
     box.process(10)
     box.opens(10, fd3="")
-    scan.look(4.0)
+    scan.look(6.0)
     assert "10" not in scan._seen  # it has lived for one look
-    scan.look(8.0)
+    scan.look(12.0)
     box.opens(10, fd3=told(1, 0.1))  # opened in its first seconds
-    assert list(held(scan.look(10.0))) == [10]
+    assert list(held(scan.look(14.0))) == [10]
+
+
+def test_who_has_run_since_is_looked_into_and_no_other(tmp_path: Path) -> None:
+    box = Box(tmp_path, {SLOT: 0.1})
+    for pid in (10, 11):
+        box.process(pid)
+    scan = Scan(box.host)
+    scan.look(0.0)
+    box.opens(10, fd3=told(1, 0.1))
+    box.opens(11, fd3=told(2, 0.1))
+    box.process(11, cpu=5.0)
+    assert list(held(scan.look(200.0))) == [11]
 
 
 def test_a_server_is_told_at_once_and_in_any_case(tmp_path: Path) -> None:

@@ -215,3 +215,18 @@ def test_bytes_within_a_line_are_harmless(line: str, foreign: str, at: int) -> N
         assert not re.search(
             r"[\x00-\x1f\x7f-\x9f\u202a-\u202e]", f"{event.text}{event.detail}{event.process}"
         )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "usb 1-1: Product: amdgpu: GPU reset begin!",
+        "GPU reset begi[4242]: segfault at 0 ip 0 sp 0 error 4 in GPU reset begin![400000+1000]",
+        "process '/tmp/amdgpu: GPU reset begin!' started with executable stack",
+        'audit: type=1326 comm="x" exe="/home/joe/Critical temperature reached"',
+        "EXT4-fs (loop0): mounted at GPU reset begin!",
+    ],
+)
+def test_a_name_that_imitates_a_line_is_none(line: str) -> None:
+    """Whoever names a program or a USB stick must not raise an alarm, nor write into a recording."""
+    assert match(line) is not None and events([(1.0, line)]) == ()

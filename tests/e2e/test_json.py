@@ -28,7 +28,7 @@ SERVER = """url pid state model build slots_total slots_asked slots_busy request
     generation_tokens_per_second prompt_tokens_per_second draft_acceptance_ratio draft_coverage_ratio slots"""
 FINDING = "id severity title evidence why fix"
 UNITS = ("_bytes", "_hertz", "_watts", "_celsius", "_percent", "_seconds", "_ratio", "_per_second", "_tokens")
-UNITLESS = ("time", "since_time", "started_time", "load_1m", "watt_hours")
+UNITLESS = ("time", "since_time", "started_time", "load_1m", "watt_hours", "seconds")
 KEY = "sk-halotui-secret-4711"
 
 

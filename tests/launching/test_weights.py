@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import gguf
@@ -20,14 +21,29 @@ LLAMA = (word("general.architecture", "llama"), number("llama.block_count", 2))
 
 
 def model(
-    path: Path, *tensors: Tensor, experts: int = 0, used: int = 0, room: int = 1 << 35, **more: int
+    path: Path, *tensors: Tensor, experts: int = 0, used: int = 0, room: int | None = None, **more: int
 ) -> Weights | None:
-    """``room``: bytes of weights that the file has room for."""
+    """``room``: bytes of weights that the file has room for; else for those that it has."""
+    room = min(1 << 40, sum(map(size, tensors))) if room is None else room
     keys = {"expert_count": experts, "expert_used_count": used, "block_count": 2, **more}
     pairs = [number(f"llama.{key}", value) for key, value in keys.items()]
     return facts(
         write(path / "m.gguf", word("general.architecture", "llama"), *pairs, tensors=tensors, more=room)
     )
+
+
+def size(tensor: Tensor) -> int:
+    many, bytes_ = BLOCKS.get(tensor.kind, (1, 8))
+    return -(-prod(tensor.shape) // many) * bytes_
+
+
+def test_a_file_far_larger_than_its_weights_is_not_what_it_seems(tmp_path: Path) -> None:
+    """As the demo's: a small model, and a hole behind it."""
+    table = Tensor("output.weight", (64, 1000), Q8_0)
+    assert (model(tmp_path, table, room=68_000 + (32 << 20)) or Weights(parameters=0)).token_bytes == 68_000
+    found = model(tmp_path, table, room=58 << 30)
+    assert found and found.parameters == 64_000 and found.bytes == 68_000
+    assert found.token_bytes is None and found.active_parameters is None
 
 
 def test_block_sizes_are_the_librarys() -> None:

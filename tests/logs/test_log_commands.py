@@ -387,7 +387,7 @@ from halotui.model import LogPlace, Unavailable
 async def main():
     follower = log_sources.follow(LogPlace(kind="container", name="llama", engine="podman"), time.time())
     if sys.argv[1] == "loose":
-        log_commands._leash = tuple
+        log_commands.leash = tuple
     try:
         print(await follower.read())
     except Unavailable as told:

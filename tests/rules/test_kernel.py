@@ -72,6 +72,14 @@ def test_the_story_of_a_hang() -> None:
     assert watch.see(1800, *said(1800, FAULT))  # it re-arms
 
 
+def test_a_pid_that_came_back_serves_nothing_to_blame() -> None:
+    lines = said(1000, TIMEOUT, CULPRIT)
+    for up, named in ((None, True), (500.0, True), (40.0, False)):
+        (found,) = Watch().see(1060, *lines, servers=[server(pid=4321, uptime_seconds=up)])
+        assert "llama-server (pid 4321) was at work" in found.evidence
+        assert (URL in found.evidence) == named
+
+
 def test_a_real_story_is_a_reset_that_came_back() -> None:
     lines = KmsgReader(Path(__file__).parent.parent / "fixtures/kernel/hang.kmsg").read()
     (found,) = Watch().see(910, *events(lines))

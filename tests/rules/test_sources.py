@@ -102,6 +102,15 @@ def test_a_hung_gpu_is_critical() -> None:
     assert "reset" in found.title and "never answered" in found.evidence
 
 
+@pytest.mark.parametrize("part", ["gpu_metrics", "amdgpu_top", "amdsmi"])
+@pytest.mark.parametrize("state", [SourceState.STALE, SourceState.HUNG])
+def test_what_the_gpus_numbers_are_made_of_is_late_with_them(part: str, state: SourceState) -> None:
+    (found,) = Watch(hold=False).see(0, sources=[source("gpu", state), source(part, state)])
+    assert found.subject == "gpu"
+    (found,) = Watch(hold=False).see(0, sources=[source("gpu"), source(part, state)])
+    assert found.subject == part
+
+
 def test_a_hung_log_is_a_warning() -> None:
     found = judge(sources=[source(f"log {URL}", SourceState.HUNG, age_seconds=5)])
     assert found is not None and found.severity == Severity.WARNING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ class Turned:
 def model(path: Path, *tensors: Tensor, experts: int = 0, used: int = 0) -> Path:
     keys = (number("llama.expert_count", experts), number("llama.expert_used_count", used))
     tensors = tensors or (BILLION,)
-    return write(path, word("general.architecture", "llama"), *keys, tensors=tensors, more=1 << 34)
+    room = sum(prod(tensor.shape) for tensor in tensors)
+    return write(path, word("general.architecture", "llama"), *keys, tensors=tensors, more=room)
 
 
 def mixture(path: Path) -> Path:
@@ -145,6 +147,7 @@ async def test_of_a_mixture_the_last_request_counts_if_it_ran_alone(tmp_path: Pa
         ((*HALO, CARD), {"facts": ServerFacts(devices=(Device(id="Vulkan0", name="AMD Radeon RX 7900"),))}),
         (HALO, {"backend": "cpu"}),
         (HALO, {"backend": "cuda"}),
+        (HALO, {"facts": ServerFacts(devices=(Device(id="Vulkan0", name="NVIDIA GeForce RTX 4090"),))}),
         (HALO, {"facts": ServerFacts(rpc_peers=("10.0.0.2:50052",))}),
         (HALO, {"facts": ServerFacts(layers_offloaded=0)}),
     ],

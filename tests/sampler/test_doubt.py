@@ -48,6 +48,7 @@ def test_two_idle_clients_pin_the_counter() -> None:
     assert said(times=range(9)) is None  # a request may just have ended
     assert said(times=(0, 5, 10)) is True
     assert said(times=(0, 9, 40)) is None  # nobody looked meanwhile
+    assert said(times=(0, 10.1, 20.2, 30.3)) is True  # every ten seconds
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ class Refusing(LocalHost):
         super().__init__(sysfs)
         self.refused = {}
 
-    def read(self, path: Path) -> bytes:
+    def read(self, path: str | Path) -> bytes:
         for ending, number in self.refused.items():
             if str(path).endswith(ending):
                 raise OSError(number, os.strerror(number))
@@ -224,10 +224,30 @@ async def test_cards_that_vanish_come_and_are_renumbered(tmp_path: Path) -> None
     (again,) = await box.look(after=2)
     assert again.id == SLOT and again.throttle == {"fppt": pytest.approx(20)}
     build(tmp_path, card=2, uevent=f"DRIVER=amdgpu\nPCI_SLOT_NAME={CARD}", device="0x744c")
-    assert [one.id for one in await box.look()] == [SLOT, CARD]
+    assert [one.id for one in await box.look(after=10)] == [SLOT, CARD]
     shutil.rmtree(tmp_path / "class/drm/card2")
     (alone,) = await box.look()
     assert alone.id == SLOT and box.state() is SourceState.OK
+    await box.source.close()
+
+
+async def test_what_may_be_another_card_is_looked_up_anew(tmp_path: Path) -> None:
+    """At the reading that notices, not ten seconds later."""
+    device = build(tmp_path, device="0x744c", mem_busy_percent="0")
+    box = Box(tmp_path, "sysfs")
+    assert (await box.look())[0].temperature_celsius == 45
+    (device / "hwmon/hwmon6").rename(device / "hwmon/hwmon9")  # the driver was loaded anew
+    assert (await box.look())[0].temperature_celsius == 45
+    (device / "power").mkdir()
+    (device / "power/runtime_status").write_text("suspended\n")
+    assert (await box.look())[0].asleep
+    (device / "power_dpm_force_performance_level").write_text("high\n")
+    assert (await box.look())[0].performance_level is None
+    (device / "power/runtime_status").write_text("active\n")
+    assert (await box.look())[0].performance_level == "high"
+    (device / "power_dpm_force_performance_level").write_text("low\n")
+    assert (await box.look())[0].performance_level == "high"  # a setting may be so old
+    assert (await box.look(after=10))[0].performance_level == "low"
     await box.source.close()
 
 

@@ -69,6 +69,15 @@ def test_what_lies_across_a_suspend_or_a_hang_is_nobodys(gap: dict[str, float]) 
     assert bench.see().throttle == {"fppt": 300}
 
 
+def test_readings_ten_seconds_apart_are_no_gaps() -> None:
+    """Who looks every ten seconds, and a little more, gets limiters all the same."""
+    bench = Bench()
+    for _ in range(4):
+        bench.move(spl=1002)
+        told = bench.see(after=10.02, **SLOWED)
+    assert told.throttle == {"spl": pytest.approx(100)} and told.held_by is HeldBy.POWER
+
+
 def test_counters_that_begin_anew_say_nothing() -> None:
     bench = Bench()
     bench.see()
@@ -150,7 +159,7 @@ def judged(values: Iterable[int]) -> list[float | None]:
     return [fraction.corrected(value) for value in values]
 
 
-FLAWED = [34_000_000 + 1000 * (13 * step % 100) for step in range(SAMPLES + 1)]
+FLAWED = [(31 + step % 4) * 1_000_000 + 1000 * (13 * step % 100) for step in range(SAMPLES + 1)]
 
 
 def test_a_fraction_that_never_grows_is_ten_times_too_small() -> None:
@@ -169,13 +178,18 @@ def test_whole_watts_and_a_value_that_stands_still_prove_nothing() -> None:
     assert set(judged([34_097_000] * 60)) == {None}
 
 
+def test_a_sound_kernel_at_a_power_that_hardly_moves_is_left_alone() -> None:
+    """An idle box: 11.0 W and a little, for a minute. The small fraction is chance."""
+    assert set(judged(11_000_000 + 1000 * (7 * step % 90) for step in range(60))) == {None}
+
+
 def test_the_correction_is_told_where_it_was_made() -> None:
     bench = Bench()
     for raw in FLAWED[1:]:
         told = bench.see(
             hwmon=raw, socket_power_watts=raw / 1e6, provenance={"socket_power_watts": "hwmon x"}
         )
-    assert told.socket_power_watts == pytest.approx(34 + FLAWED[-1] % 1_000_000 / 1e5)
+    assert told.socket_power_watts == pytest.approx(FLAWED[-1] // 1_000_000 + FLAWED[-1] % 1_000_000 / 1e5)
     assert told.provenance == {"socket_power_watts": "hwmon x, fraction corrected"}
     told = bench.see(socket_power_watts=34.5, provenance={"socket_power_watts": "gpu_metrics"})
     assert (told.socket_power_watts, told.provenance["socket_power_watts"]) == (34.5, "gpu_metrics")

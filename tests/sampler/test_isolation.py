@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from halotui.collectors import discovery, memory
+from halotui.collectors import amdgpu_sysfs, discovery, memory
 from halotui.collectors.llama_http import HttpKind, HttpProblem, LlamaHttp
 from halotui.hosts.local import LocalHost
 from halotui.model import Frame, LogPlace, ServerProcess, ServerState, SourceState
-from halotui.sampler import gpu
 from halotui.sampler.core import Options, Sampler
 
 URL = "http://127.0.0.1:9"
@@ -42,7 +41,7 @@ async def look(watch: Sampler) -> Frame:
 
 @pytest.mark.parametrize(
     ("module", "name", "source"),
-    [(memory, "read", "memory"), (discovery, "find", "processes"), (gpu.amdgpu_sysfs, "readings", "gpu")],
+    [(memory, "read", "memory"), (discovery, "find", "processes"), (amdgpu_sysfs, "cards", "gpu")],
 )
 async def test_a_collector_that_stumbles_costs_itself(
     monkeypatch: pytest.MonkeyPatch, module: Any, name: str, source: str

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from box_tree import write
+from halotui.collectors import images
+from halotui.collectors.leash import leash
 from halotui.hosts.local import LocalHost
 from halotui.model import Platform, SourceState
 from halotui.sampler.clock import Clock
@@ -229,6 +233,53 @@ async def test_what_hangs_is_said_and_the_rest_is_told(tmp_path: Path) -> None:
     await box.after(SETTINGS_EVERY)
     assert time.monotonic() - began < 0.3
     os.close(os.open(fifo, os.O_RDWR))  # lets that thread go
+
+
+async def test_a_driver_that_hangs_costs_its_own_version_alone(tmp_path: Path) -> None:
+    write(tmp_path, FILES)
+    fifo = tmp_path / CARD / "fw_version/mes_fw_version"
+    fifo.unlink()
+    os.mkfifo(fifo)
+    box = Box(tmp_path)
+    now = await box.after(0)
+    assert now and now.kernel and now.product and now.mes is None
+    assert (await box.after(1, grace=5)) == now
+    assert box.watch.source().reason == "MES: no answer within 3 s"
+    os.close(os.open(fifo, os.O_RDWR))
+
+
+async def test_a_list_far_too_long_is_left_alone_and_passwords_are_no_name(tmp_path: Path) -> None:
+    store = "var/lib/containers/storage/overlay-{0}/{0}.json"
+    names = ["joe:hunter2@registry.corp/llama:1", "quay.io/llama@sha256:ab", "https://a:b@c.d/rocm"]
+    write(tmp_path, {store.format("images"): json.dumps([{"names": names}])})
+    told = await Box(tmp_path).after(0, grace=2)
+    assert told and set(told.images) == {"c.d/rocm", "quay.io/llama@sha256:ab", "registry.corp/llama:1"}
+    write(tmp_path, {store.format("images"): json.dumps([{"names": names}]) + " " * images.LONGEST})
+    assert await Box(tmp_path).after(0, grace=2) is None
+
+
+KILLED = """
+from halotui.collectors import packages
+from halotui.hosts.local import LocalHost
+packages.installed(LocalHost())
+"""
+
+
+@pytest.mark.skipif(not leash(), reason="no setpriv")
+def test_a_package_manager_that_hangs_ends_even_when_we_are_killed(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    stand_in(tmp_path / "bin/rpm", f"echo $$ > {pid}; exec sleep 60")
+    deadline = time.monotonic() + 20
+    ours = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    with subprocess.Popen([sys.executable, "-c", KILLED], env=ours) as child:
+        while not (pid.exists() and pid.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        child.kill()
+    stat = Path(f"/proc/{int(pid.read_text())}/stat")
+    while stat.exists() and " Z " not in stat.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 async def test_this_very_box() -> None:

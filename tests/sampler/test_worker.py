@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from halotui.model import SourceState, Unavailable
-from halotui.sampler.worker import MOST_ABANDONED, PATIENCE, Worker
+from halotui.sampler.worker import MOST_ABANDONED, PATIENCE, Crew, Worker
 
 
 async def test_results_and_errors_come_through() -> None:
@@ -96,3 +96,45 @@ async def test_one_more_thread_each_time_later_and_never_too_many() -> None:
     assert stuck.threads == MOST_ABANDONED + 1 and "not asked any more" in reason
     await stuck.let_go(1)  # the driver has come to itself after all
     assert await stuck.worker.call(lambda: "alive", 5) == "alive"
+
+
+async def test_a_crew_goes_in_one_hop() -> None:
+    crew = Crew("test")
+    workers = [Worker(name, crew=crew) for name in "abc"]
+    for _ in range(3):
+        seen = await asyncio.gather(*(worker.call(threading.get_ident, 5) for worker in workers))
+        assert len(set(seen)) == 1 and seen[0] != threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.gather(workers[0].call(lambda: 1 // 0, 5), workers[1].call(lambda: 1, 5))
+
+
+async def test_who_is_stuck_parts_from_its_crew_and_comes_back() -> None:
+    """The others answer in that very turn, whether they stood before or behind it."""
+    crew, gate = Crew("test"), threading.Event()
+    before, stuck, behind = (Worker(name, crew=crew) for name in "abc")
+    for _ in range(2):
+        began = time.monotonic()
+        one, hung, other = await asyncio.gather(
+            before.call(threading.get_ident, 5),
+            stuck.call(lambda: gate.wait(20), 0.4),
+            behind.call(threading.get_ident, 5),
+            return_exceptions=True,
+        )
+        assert isinstance(hung, Unavailable) and hung.state is SourceState.HUNG
+        assert isinstance(one, int) and isinstance(other, int) and time.monotonic() - began < 3
+    gate.set()
+    await asyncio.sleep(0.05)
+    for _ in range(2):  # with a thread of its own once more, and then with theirs
+        seen = await asyncio.gather(*(one.call(threading.get_ident, 5) for one in (before, stuck, behind)))
+    assert len(set(seen)) == 1
+
+
+async def test_a_crew_is_not_held_up_by_a_call_that_nobody_waits_for() -> None:
+    crew, gate = Crew("test"), threading.Event()
+    stuck, other = Worker("a", crew=crew), Worker("b", crew=crew)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(stuck.call(lambda: gate.wait(20), 5), 0.05)
+    with pytest.raises(Unavailable, match="not come back"):  # and no second one is sent after it
+        await stuck.call(lambda: None, 5)
+    assert await other.call(lambda: "alive", 5) == "alive"
+    gate.set()

@@ -18,9 +18,9 @@ from builders import memory
 from halotui.app import HalotuiApp
 from halotui.feed import Feed
 from halotui.history import History
-from halotui.model import Frame, HeldBy
+from halotui.model import Finding, Frame, HeldBy, KernelEvent, ServerFacts, Severity
 from halotui.screens.explain import Explain, explain, to_copy
-from halotui.widgets import box_view, hardware, holders_view, memory_bar, speed
+from halotui.widgets import box_view, hardware, holders_view, memory_bar, server_view, speed
 from halotui.widgets.rows import EVENT, ORDER, Ref, Row, width_of
 from halotui.widgets.view import View
 
@@ -140,11 +140,64 @@ def test_the_npu_is_named_when_it_works(watts: float | None, said: str) -> None:
 def test_limiters_by_name() -> None:
     said = text(box_view.page(view_of(whole.box()), 80))
     assert "power limits    SPL      0  fPPT  3.20  sPPT   412 /s" in said
-    assert "heat limits     none engaged" in said
-    idle = whole.box(gpus=(whole.chip(held_by=None, throttle={}),))
-    assert "limiters        none engaged" in text(box_view.page(view_of(idle), 80))
+    assert "heat limits     core     0  gfx      0  soc      0 /s" in said and "prochot" not in said
+    idle = text(box_view.page(view_of(whole.box(gpus=(whole.chip(held_by=None, throttle={}),))), 80))
+    assert "SPL      0  fPPT     0  sPPT     0 /s" in idle and "touched" not in idle
+    assert len(idle.splitlines()) == len(said.splitlines())  # limits that come and go move nothing
+    boost = whole.box(gpus=(whole.chip(held_by=None, throttle={"fppt": 13.0}),))
+    assert "nothing  limits touched" in text(box_view.page(view_of(boost), 80))
+    hot = whole.box(gpus=(whole.chip(held_by=HeldBy.PROCHOT, throttle={"prochot": 2.0}),))
+    assert "prochot          2.00 /s" in text(box_view.page(view_of(hot), 80))
     older = whole.box(gpus=(whole.chip(held_by=None, throttle={}, throttle_known=False),))
     assert "no residency counters" in text(box_view.page(view_of(older), 80))
+
+
+def test_the_kernel_log_is_what_matters() -> None:
+    ready = KernelEvent(kind="memory-pool", severity=Severity.INFO, text="GTT: 122880 MiB ready", time=1.0)
+    quiet = text(box_view.page(view_of(whole.box(kernel=(ready,))), 80))
+    assert "122880 MiB" not in quiet and "nothing to report since boot" in quiet
+    back = replace(ready, kind="recovered", text="the GPU was reset and is back")
+    assert "and is back" in text(box_view.page(view_of(whole.box(kernel=(ready, back))), 80))
+
+
+def test_the_account_of_a_gpu_that_hangs_is_dim() -> None:
+    page = box_view.page(view_of(replace(whole.hung(), account=whole.account())), 80)
+    style = {run.ref.field: run.style for row in page for run in row if run.ref is not None}
+    assert style["account.headroom_bytes"] == style["account.owned_gtt_bytes"] == "late"
+    assert style["account.installed_bytes"] != "late"
+
+
+def test_what_a_finding_marks_is_marked_in_the_account() -> None:
+    found = Finding(
+        id="gtt-pressure",
+        severity=Severity.CRITICAL,
+        title="",
+        evidence="",
+        why="",
+        fix="",
+        subject="0000:c5:00.0",
+        fields=("gpu.gtt_used_bytes", "memory.available_bytes"),
+    )
+    page = box_view.page(view_of(whole.box(findings=(found,))), 80)
+    marked = {run.ref.field for row in page for run in row if run.ref is not None and run.style == "trouble"}
+    assert {"account.gtt_bytes", "account.free_bytes"} <= marked
+
+
+def test_the_limits_of_the_chip_on_the_server_view() -> None:
+    frame = whole.box()
+    served = replace(
+        frame.servers[0],
+        facts=replace(
+            frame.servers[0].facts or ServerFacts(), active_parameters=8_212_316_160, token_bytes=6 << 30
+        ),
+        decode_ceiling_tokens_per_second=39.7,
+        prefill_ceiling_tokens_per_second=3616.0,
+        decode_bandwidth_ratio=None,
+    )
+    view = view_of(replace(frame, servers=(served, *frame.servers[1:])))
+    said = text(server_view.page(view, 120))
+    assert "8.21 billion parameters" in said and "39.7 t/s · – of bandwidth" in said
+    assert "3616 t/s · 48 % of compute" in said
 
 
 def test_a_full_carve_out_is_no_alarm() -> None:

@@ -552,7 +552,7 @@ async def test_read_only_shows_none_of_it(cockpit: Open) -> None:
 async def test_else_all_of_it_is_shown(cockpit: Open) -> None:
     async with cockpit(FakeDesk(), size=(80, 24)) as hand:
         foot = hand.app.canvas.text().splitlines()[-1]
-        for word in ("relaunch", "swap", "undo", "stop", "quit", "help"):
+        for word in ("relaunch", "swap", "undo", "quit", "help", "box"):
             assert word in foot
         names = {command.title for command in hand.app.get_system_commands(hand.app.screen)}
         assert {key.name for key in KEYS if key.needs == DESK} <= names
