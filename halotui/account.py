@@ -30,14 +30,15 @@ def account(
     apu = _apu(gpus, ram, installed)
     free = min(max(0, free), ram)
     used = ram - free
-    carve_out = max(0, (apu.vram_total_bytes if apu is not None else None) or 0)
-    gtt = min(max(0, (apu.gtt_used_bytes if apu is not None else None) or 0), used)
-    total = ram + carve_out
+    carve_out = _positive(apu.vram_total_bytes) if apu is not None else 0
+    gtt = _positive(apu.gtt_used_bytes) if apu is not None else 0
+    gtt = min(gtt, used) if gtt is not None else None
+    total = ram + (carve_out or 0)
     return Account(
         total_bytes=total,
         carve_out_bytes=carve_out,
         gtt_bytes=gtt,
-        other_bytes=used - gtt,
+        other_bytes=used - (gtt or 0),
         free_bytes=free,
         installed_bytes=installed,
         reserved_bytes=installed - total if installed is not None and installed >= total else None,
@@ -98,11 +99,11 @@ def _owners(apu: Gpu, gpus: Sequence[Gpu], owned: Owned | None) -> dict[str, int
     held = min(used, _of(owned.gtt_bytes, apu, gpus))
     rest = used - held
     # A model that loads between the look at the processes and that at the GPU is no leak.
-    then = _of(owned.used_bytes, apu, gpus) - held if owned.used_bytes else rest
+    then = max(0, _of(owned.used_bytes, apu, gpus) - held) if owned.used_bytes else rest
     leaked = min(rest, then) if owned.complete else 0
     return {
         "owned_gtt_bytes": held,
-        "unowned_gtt_bytes": rest,
+        "unowned_gtt_bytes": then,
         "leaked_gtt_bytes": leaked if leaked > LEAK else None,
     }
 

@@ -160,10 +160,10 @@ class Account(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """
 
     total_bytes: int  # RAM that the kernel sees + carve-out
-    carve_out_bytes: int = 0  # VRAM of the APU, all of it
-    gtt_bytes: int = 0  # in use
-    other_bytes: int = 0  # programs, kernel, what cannot be freed of the cache
-    free_bytes: int = 0  # MemAvailable: what a program could take without swapping
+    other_bytes: int  # programs, kernel, what cannot be freed of the cache; GTT too while that is not known
+    free_bytes: int  # MemAvailable: what a program could take without swapping
+    carve_out_bytes: int | None = None  # VRAM of the APU, all of it
+    gtt_bytes: int | None = None  # in use
     installed_bytes: int | None = None  # by the memory modules; total + what firmware and kernel keep
     reserved_bytes: int | None = None  # installed - total
     headroom_bytes: int | None = None  # what a model could still take: min(GTT free, available)
@@ -220,7 +220,7 @@ class Energy(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     seconds: float  # watched
     watt_hours: float
-    tokens: int = 0  # generated meanwhile, by all servers of the box
+    tokens: int  # generated meanwhile, by all servers of the box
     decode_joules_per_token: float | None = None  # the last minute's, while servers only decoded
     prefill_joules_per_token: float | None = None  # likewise, a prompt token
 

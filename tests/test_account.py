@@ -44,7 +44,7 @@ def test_it_adds_up_and_nothing_is_negative(
         assert memory.available_bytes is None and memory.free_bytes is None and memory.used_bytes is None
         return
     parts = (told.carve_out_bytes, told.gtt_bytes, told.other_bytes, told.free_bytes)
-    assert sum(parts) == told.total_bytes
+    assert sum(part or 0 for part in parts) == told.total_bytes
     assert all((value or 0) >= 0 for key, value in structs.asdict(told).items() if key != "installed_bytes")
     if told.reserved_bytes is not None:
         assert told.total_bytes + told.reserved_bytes == installed

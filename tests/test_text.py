@@ -70,12 +70,18 @@ def test_the_last_events_of_every_frame() -> None:
 def test_the_box() -> None:
     frame = replace(
         builders.frame(servers=[]),
-        account=Account(total_bytes=128 << 30, headroom_bytes=40 << 30, leaked_gtt_bytes=2 << 30),
+        account=Account(
+            total_bytes=128 << 30,
+            other_bytes=88 << 30,
+            free_bytes=40 << 30,
+            headroom_bytes=40 << 30,
+            leaked_gtt_bytes=2 << 30,
+        ),
         holders=(
             Holder(pid=7, name="llama-server", gtt_bytes=60 << 30, container="toolbox-rocm"),
             Holder(pid=8, name="other", rss_bytes=2 << 30, hidden=True),
         ),
-        energy=Energy(seconds=60, watt_hours=1.234, decode_joules_per_token=2.5),
+        energy=Energy(seconds=60, watt_hours=1.234, tokens=0, decode_joules_per_token=2.5),
         platform=Platform(kernel="6.18.9", kernel_parameters=("amd_iommu=off",)),
         kernel=(
             KernelEvent(kind="boot", severity=Severity.INFO, text="memory pools"),

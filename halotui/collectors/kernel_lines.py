@@ -58,6 +58,7 @@ CULPRIT, RECOVERED = "culprit", "recovered"
 KINDS = {
     "memory-pool": Kind(INFO, "memory pools"),
     "gttsize": Kind(WARNING, "gttsize"),
+    "gtt-capped": Kind(WARNING, "gttsize"),
     "mes-old": Kind(WARNING, "firmware"),
     "kernel-parameter": Kind(WARNING, "kernel parameter"),
     "mes-failed": Kind(CRITICAL, "MES does not answer", Part.HANG),
@@ -109,7 +110,7 @@ ROWS = (
     ),
     _row("memory-pool", "GART: ", r"GART: (?P<size>\d+)M", "GART: {size} MiB"),
     _row(
-        "memory-pool",
+        "gtt-capped",
         "Capping GTT",
         r"Capping GTT to (?P<size>\d+)M",
         "GTT was asked larger than the RAM: capped to {size} MiB",

@@ -75,6 +75,7 @@ class Chip:
         noisy = {name: value * (1 + dice.uniform(-swing, swing)) for name, value in self.values.items()}
         limit = self._limit(passed, dice)
         noisy["busy"] = min(99.0, noisy["busy"] + dice.choice((0, 0, 1)))
+        noisy["uclk"], noisy["fclk"] = min(PREFILL.uclk, noisy["uclk"]), min(PREFILL.fclk, noisy["fclk"])
         noisy["sclk"] = min(limit, max(REST.sclk, noisy["sclk"]))
         return {**noisy, **self.limiters, "limit": limit}
 

@@ -195,7 +195,7 @@ class GpuSource:
     def _unused(self, name: str) -> Source:
         hung = self._trouble is not None and self._trouble.state is SourceState.HUNG
         if self._choice != "auto":
-            why = f"--gpu-source {self._choice}"
+            why = f"{self._choice} was chosen (--gpu-source {self._choice})"
         elif self._winner is None:
             why = "there is no AMD GPU"
         elif hung:
@@ -203,7 +203,8 @@ class GpuSource:
         else:
             why = f"{self._winner} {'answers' if self._trouble is None else 'comes first'}"
         state, reason = SourceState.UNUSED, f"not asked: {why}"
-        return Source(id=name, name=name, state=state, reason=reason, hint=f"--gpu-source {name}")
+        hint = f"to ask it: halotui --gpu-source {name}"
+        return Source(id=name, name=name, state=state, reason=reason, hint=hint)
 
 
 class Need:

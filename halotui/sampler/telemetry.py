@@ -33,6 +33,7 @@ class Telemetry:
         self._energy = EnergyBook(clock)
         self._doubt = Doubt(clock)
         self._gpus: tuple[Gpu, ...] = ()
+        self._totals: tuple[Gpu, ...] = ()
 
     async def read(self, grace: float) -> None:
         """Ask everything that is due; what hangs is left to itself."""
@@ -53,13 +54,28 @@ class Telemetry:
         return {
             "gpus": gpus,
             "memory": memory,
-            "account": account(memory, gpus, installed, self._holders.owned),
+            "account": account(memory, self._pools(gpus), installed, self._holders.owned),
             "system": self._system.system,
             "energy": self._energy.look(self._gpus, servers),
             "holders": holders,
             "kernel": self._kernel.events(),
             "platform": platform,
         }
+
+    def _pools(self, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
+        """Of GPUs that do not answer only what cannot have changed: how large their pools are."""
+        if gpus:
+            self._totals = tuple(
+                Gpu(
+                    id=gpu.id,
+                    source=gpu.source,
+                    integrated=gpu.integrated,
+                    gtt_total_bytes=gpu.gtt_total_bytes,
+                    vram_total_bytes=gpu.vram_total_bytes,
+                )
+                for gpu in gpus
+            )
+        return gpus or self._totals
 
     def sources(self) -> Iterator[Source]:
         yield from self._gpu.sources()

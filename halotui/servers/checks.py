@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 from halotui.actions import ActionError, Check, Verdict
 from halotui.format import count, size
+from halotui.gguf.model_file import Header, mismatch
 from halotui.hosts.hands import Done
 from halotui.model import Severity
 from halotui.rules.launch import Deal, bad_pairs
 from halotui.safe import clean
 from halotui.servers.fit import judge, layout, undivided
 from halotui.servers.launch import Runner
-from halotui.gguf.model_file import Header, mismatch
 from halotui.servers.running import Running
 from halotui.servers.seen import Seen
 

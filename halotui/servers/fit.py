@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from halotui.actions import Value, Verdict
 from halotui.format import size
-from halotui.kv import ELEMENT
 from halotui.gguf.model_file import Header, per_layer
+from halotui.kv import ELEMENT
 
 BLOCK = 32  # elements, of every quantised type among ELEMENT
 LEAST_CONTEXT = 4096  # tokens: what --fit never goes below, and what older builds took unasked

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from halotui.actions import ActionError, Check, Value
+from halotui.gguf.model_file import Header, read_header
 from halotui.hosts import Host
 from halotui.hosts.hands import Hands
 from halotui.servers import room, runners
@@ -25,7 +26,6 @@ from halotui.servers.dialect import Dialect, harmless
 from halotui.servers.fit import Need, Room, layout, need
 from halotui.servers.launch import Launch, Runner
 from halotui.servers.looks import Holders, files_and_devices, taken_ports
-from halotui.gguf.model_file import Header, read_header
 from halotui.servers.running import Running
 from halotui.servers.seen import Answer, Model, Seen
 from halotui.servers.vocabulary import from_environment, parse, spoken, values

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from halotui.actions import ActionError, Value
+from halotui.gguf.model_file import Header
 from halotui.hosts.hands import Done
 from halotui.servers.dialect import Dialect
 from halotui.servers.fit import Need, Room
-from halotui.gguf.model_file import Header
 from halotui.servers.running import Running
 from halotui.servers.secret import plain
 from halotui.servers.wish import Wish

@@ -52,9 +52,13 @@ def _note(view: View, account: Account) -> list[tuple[int, list[Run]]]:
         note.append(
             (1, [Run(f"{leaked} of GTT leaked", "warning", Ref("account.leaked_gtt_bytes", "account"))])
         )
-    if account.headroom_bytes is not None:
-        room = Run(format.size(account.headroom_bytes), "text", Ref("account.headroom_bytes", "account"))
-        note.append((2, [Run("headroom ", "dim"), room]))
+    key, words = "headroom_bytes", "headroom "
+    if account.carve_out_bytes and account.carve_out_bytes == account.rocm_total_bytes:
+        key, words = "rocm_free_bytes", "free for ROCm "  # models live in the carve-out there
+    if (room := getattr(account, key)) is not None:
+        note.append(
+            (2, [Run(words, "dim"), Run(format.size(room), "text", Ref(f"account.{key}", "account"))])
+        )
     return note
 
 
@@ -80,7 +84,7 @@ def bar(account: Account, width: int) -> Row:
     runs = [Run(" ", "text")]
     left = room
     for key, glyph, style in PARTS[:-1]:
-        size = getattr(account, key)
+        size = getattr(account, key) or 0
         cells = min(left, max(1, round(size / account.total_bytes * room))) if size else 0
         left -= cells
         lost = 0
@@ -94,6 +98,6 @@ def bar(account: Account, width: int) -> Row:
 def shares(account: Account) -> list[tuple[str, str, str, str]]:
     """Of the whole: key, glyph, style, share in percent."""
     return [
-        (key, glyph, style, right(format.percent(getattr(account, key) / account.total_bytes), 5))
+        (key, glyph, style, right(format.percent((getattr(account, key) or 0) / account.total_bytes), 5))
         for key, glyph, style in PARTS
     ]

@@ -44,7 +44,7 @@ def _note(view: View, charts: int) -> Iterator[tuple[int, list[Run]]]:
             yield 0, [view.value(server, key, 4 if ratio < 0.995 else 5, "dim"), Run(f" {label}", "dim")]
     energy = view.frame.energy if view.frame is not None else None
     if energy is not None and energy.decode_joules_per_token is not None:
-        joules = view.value(energy, "decode_joules_per_token", 6, "dim")
+        joules = view.value(energy, "decode_joules_per_token", 7, "dim")
         yield 2, [joules, Run(" a token", "dim")]
     if charts:
         seconds = 2 * charts * view.interval

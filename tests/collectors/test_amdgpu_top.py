@@ -177,7 +177,7 @@ async def test_a_flood_waits_in_its_pipe(command: Callable[[str], None], flood: 
     reading = asyncio.create_task(follow([]))
     await asyncio.sleep(0.5)
     assert time.monotonic() - began < 2  # the rest of us goes on
-    assert time.process_time() - spent < 0.3
+    assert time.process_time() - spent < 0.8
     reading.cancel()
     await asyncio.wait((reading,))
 

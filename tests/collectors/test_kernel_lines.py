@@ -120,7 +120,7 @@ def test_every_row_has_a_line() -> None:
 def test_a_boot_tells_of_memory_and_of_what_is_set_wrong() -> None:
     lines = [line.partition(";")[2] for line in (HERE / "boot.kmsg").read_text().splitlines()]
     found = told(*lines, *(HERE / "boot_others.txt").read_text().splitlines(), step=2)
-    assert {event.kind for event in found if event.severity is not Severity.INFO} == {"gttsize"}
+    assert {event.kind for event in found if event.severity is not Severity.INFO} == {"gttsize", "gtt-capped"}
     assert {event.kind for event in found if event.severity is Severity.INFO} == {"memory-pool"}
 
 

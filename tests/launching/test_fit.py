@@ -12,8 +12,8 @@ import pytest
 from binaries import Brood, binary
 from halotui.actions import Value, Verdict
 from halotui.demo.model import write_model
-from halotui.servers.fit import Layout, Need, Room, cells, compute_bytes, judge, kv_bytes, layout, need
 from halotui.gguf.model_file import Header, read_header
+from halotui.servers.fit import Layout, Need, Room, cells, compute_bytes, judge, kv_bytes, layout, need
 
 GIB = 1 << 30
 MIB = 1 << 20

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from binaries import Brood, Server, binary
 from halotui.actions import Check, Value, Verdict
 from halotui.demo.model import write_model
+from halotui.gguf.model_file import Header, Vocabulary
 from halotui.hosts.hands import Done
 from halotui.hosts.local import LocalHost
 from halotui.hosts.local_hands import LocalHands
@@ -28,7 +29,6 @@ from halotui.servers.checks import CHECKS, judged
 from halotui.servers.dialect import Dialect, Flag, read_dialect, render
 from halotui.servers.fit import Item, Need, Room
 from halotui.servers.launch import Launch, Runner
-from halotui.gguf.model_file import Header, Vocabulary
 from halotui.servers.preflight import preflight
 from halotui.servers.room import held, read, resident
 from halotui.servers.runners import launch, probe

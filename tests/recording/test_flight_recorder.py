@@ -168,7 +168,7 @@ def test_what_waited_too_long_goes_oldest_first_and_the_rest_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that takes nothing: a limit on the size of this process's files."""
-    monkeypatch.setattr("halotui.recording.writer.PENDING", 20_000)
+    monkeypatch.setattr("halotui.recording.writer.PENDING", 30_000)
     path = tmp_path / "full.halo"
     writer = Writer(path)
     frames = [second(number) for number in range(1200)]

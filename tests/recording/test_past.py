@@ -143,7 +143,7 @@ def test_every_field_that_has_a_chart_and_any_other_number(tmp_path: Path) -> No
     assert {field for _, field in pairs} & {field.id for field in CHARTED}
     assert (f"{URL}#0", "slot.generated_tokens") in pairs
     assert [subject for subject, _ in pairs] == sorted(
-        (subject for subject, _ in pairs), key=[GPU, "memory", URL, f"{URL}#0"].index
+        (subject for subject, _ in pairs), key=[GPU, "memory", "account", URL, f"{URL}#0"].index
     )
     for subject, field in pairs:
         for span in (200, DAY):  # by the frame, by the minute

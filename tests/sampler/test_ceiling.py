@@ -254,7 +254,7 @@ async def test_a_dead_share_costs_its_model_alone(tmp_path: Path, monkeypatch: p
     well = serving(model(tmp_path / "well.gguf"), url="http://127.0.0.1:2")
     ceilings, began = Ceilings(LocalHost(), Turned().clock), time.monotonic()
     await ceilings.read((dead, well), 0.0)
-    assert time.monotonic() - began < 0.1  # nobody waits for it
+    assert time.monotonic() - began < 0.5  # nobody waits for it
     for _ in range(40):
         await asyncio.sleep(0.05)
         if len(list(ceilings.sources())) == 2:

@@ -69,11 +69,11 @@ def test_watts_over_time() -> None:
     watched = Watched()
     assert watched.see(120.0) is None  # no time has passed yet
     energy = watched.see(120.0, times=30)
-    assert energy == Energy(seconds=30, watt_hours=1.0)
+    assert energy == Energy(seconds=30, watt_hours=1.0, tokens=0)
     assert watched.see(None, times=10) == energy  # no power is known
-    assert watched.see(60.0) == Energy(seconds=31, watt_hours=1.016667)
+    assert watched.see(60.0) == Energy(seconds=31, watt_hours=1.016667, tokens=0)
     watched.now += 3600  # suspended, or stopped
-    assert watched.see(60.0) == Energy(seconds=31, watt_hours=1.016667)
+    assert watched.see(60.0) == Energy(seconds=31, watt_hours=1.016667, tokens=0)
 
 
 def test_a_card_of_its_own_is_not_the_package() -> None:

@@ -101,7 +101,7 @@ async def test_what_is_asked_and_what_is_not_is_told(tmp_path: Path) -> None:
         ("amdgpu_top", SourceState.UNUSED, "amdgpu_top"),
         ("amdsmi", SourceState.UNUSED, "amdsmi"),
     ]
-    assert box.told["amdsmi"].hint == "--gpu-source amdsmi"
+    assert box.told["amdsmi"].hint == "to ask it: halotui --gpu-source amdsmi"
     assert "sysfs answers" in (box.told["amdsmi"].reason or "")
     await box.source.close()
 

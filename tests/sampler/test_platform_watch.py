@@ -137,7 +137,7 @@ async def test_no_frame_waits_for_a_command(tmp_path: Path, monkeypatch: pytest.
         stand_in(tmp_path / "bin" / other, "exit 1")
     box, began = Box(tmp_path, native=True), time.monotonic()
     now = await box.after(0)
-    assert time.monotonic() - began < 0.35
+    assert time.monotonic() - began < 1.0
     assert now and now.kernel and now.firmware is None
     for _ in range(100):
         now = await box.after(0.01)
@@ -231,7 +231,7 @@ async def test_what_hangs_is_said_and_the_rest_is_told(tmp_path: Path) -> None:
     began = time.monotonic()
     await box.after(1)
     await box.after(SETTINGS_EVERY)
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - began < 1.0
     os.close(os.open(fifo, os.O_RDWR))  # lets that thread go
 
 
