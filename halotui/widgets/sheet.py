@@ -74,27 +74,23 @@ def lead(label: str) -> Run:
 
 def wrapped(text: str, width: int) -> list[str]:
     """In lines of at most ``width`` cells, broken between words."""
-    lines, line = [], ""
-    for word in text.split(" "):
-        longer = f"{line} {word}" if line else word
-        if width_of(longer) <= width or not line:
-            line = longer
-        else:
-            lines.append(line)
-            line = word
-    return [*lines, line] if line else lines
+    return _broken(text.split(" "), " ", width)
 
 
 def listed(items: Iterable[str], width: int) -> list[str]:
     """In lines, broken between items."""
+    return _broken(items, " · ", width)
+
+
+def _broken(parts: Iterable[str], between: str, width: int) -> list[str]:
     lines, line = [], ""
-    for item in items:
-        longer = f"{line} · {item}" if line else item
+    for part in parts:
+        longer = f"{line}{between}{part}" if line else part
         if width_of(longer) <= width or not line:
             line = longer
         else:
             lines.append(line)
-            line = item
+            line = part
     return [*lines, line] if line else lines
 
 
