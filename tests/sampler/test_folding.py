@@ -142,8 +142,9 @@ async def test_without_a_log_its_slots_tell(
     assert request.end is None and request.draft_tokens is None
     if not old:
         assert (request.prompt_tokens, request.cached_tokens) == (timing["prompt_n"], timing["cache_n"])
-    assert request.ttft_seconds is not None and request.ttft_error_seconds is not None
-    assert request.ttft_seconds - request.ttft_error_seconds <= timing["prompt_ms"] / 1000 + 0.05
+    assert (request.ttft_seconds is None) is (request.ttft_error_seconds is None)
+    if request.ttft_seconds is not None and request.ttft_error_seconds is not None:  # a look came in time
+        assert request.ttft_seconds - request.ttft_error_seconds <= timing["prompt_ms"] / 1000 + 0.05
     rate = request.generation_tokens_per_second
     assert rate is None or rate == pytest.approx(timing["predicted_per_second"], rel=0.4)
     assert seen.facts_hidden is not None and "--log-file" in seen.facts_hidden
