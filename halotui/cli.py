@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halotui import __version__, exits, streams
-from halotui.commands import cockpit, measuring
+from halotui.commands import auditing, cockpit, measuring
 from halotui.commands import parser as commands
 from halotui.demo import FAULTS
 from halotui.exits import UsageError
@@ -38,6 +38,9 @@ examples:
   halotui stream >> frames.jsonl          a frame a line, for ever
   halotui demo --fault spec-decay         a demo box with a fault
   halotui relaunch --set np=1 --dry-run   what a relaunch with other flags would do
+  halotui doctor                          what is wrong with this box, and the command that cures it
+  halotui check --log server.log          what a log says went wrong
+  halotui probe spec                      does speculation keep paying? ten requests
   halotui requests --log server.log       every request in a log, with percentiles
   halotui bench -- llama-bench -m x.gguf  peak memory around a command
   halotui replay --last                   what was on the screen before the box went down
@@ -125,6 +128,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, help="another course of the traffic")
     commands.add(words, argv)
     measuring.add(words, argv)
+    auditing.add(words, argv)
     return parser
 
 
@@ -135,7 +139,7 @@ async def _run(args: argparse.Namespace) -> int:
         from halotui.commands.run import run
 
         return await run(said, settings)
-    if said.get("command") in measuring.NAMES:
+    if said.get("command") in (*measuring.NAMES, *auditing.NAMES):
         module = import_module(f"halotui.commands.{said['command']}")
         return int(await module.run(said, settings))
     if said.get("command") == "replay":

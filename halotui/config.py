@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recorder_megabytes: int = 64  # the oldest go first
     timeline_days: int = 90  # samples of older captures go, their numbers stay; 0: never
     keys: dict[str, str] = {}
+    rules: dict[str, Any] = {}  # silence = [ids]; a table per rule: its levels and hold_seconds
     profiles: dict[str, Any] = {}  # servers.profile.Profile by name, without the presets
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from halotui.history import History
 from halotui.model import Frame
+from halotui.notebook import Notebook
 from halotui.rules.engine import Engine
 from halotui.sampler.core import Sampler
 
@@ -27,11 +28,14 @@ class Feed(Protocol):
 class LiveFeed:
     """Frames of a sampler, judged by the rules."""
 
-    def __init__(self, sampler: Sampler, engine: Engine | None = None) -> None:
+    def __init__(
+        self, sampler: Sampler, engine: Engine | None = None, notebook: Notebook | None = None
+    ) -> None:
         self.history = History()
         self.on_close: Callable[[], Awaitable[None]] | None = None  # what stands behind the feed
         self._sampler = sampler
         self._engine = engine or Engine()
+        self._notebook = notebook
 
     @property
     def interval(self) -> float:
@@ -51,9 +55,16 @@ class LiveFeed:
 
     def judge(self, frame: Frame) -> Frame:
         self.history.push(frame)
-        return self._engine.evaluate(frame, self.history)
+        if self._notebook is None:
+            return self._engine.evaluate(frame, self.history)
+        self._notebook.before(self._engine)
+        judged = self._engine.evaluate(frame, self.history)
+        self._notebook.after(judged, self.history, self._engine)
+        return judged
 
     async def close(self) -> None:
         await self._sampler.close()
+        if self._notebook is not None:
+            await self._notebook.close()
         if self.on_close is not None:
             await self.on_close()

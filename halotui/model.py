@@ -478,6 +478,12 @@ class ServerFacts(Struct, frozen=True, omit_defaults=True, kw_only=True):
     token_bytes: int | None = None  # of weights that a token reads; KV cache not counted
     experts: int | None = None
     experts_used: int | None = None  # by a token
+    architecture: str | None = None  # general.architecture of the model: qwen3moe, llama ...
+    mmap: bool | None = None  # whether the weights are mapped: --no-mmap, -lm
+    layers_asked: str | None = None  # -ngl as it stands: 99, all, auto
+    device_asked: str | None = None  # -dev as it stands; none: no GPU
+    environment: tuple[str, ...] | None = None  # NAME=value, of those that matter; None: not ours to see
+    draft_mismatch: str | None = None  # why the draft model's vocabulary does not fit
 
 
 class LogFacts(ServerFacts, frozen=True, omit_defaults=True, kw_only=True):
@@ -607,6 +613,15 @@ class Source(Struct, frozen=True, omit_defaults=True, kw_only=True):
     hint: str | None = None  # what to do to get it
 
 
+class Cause(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What may be behind a finding, by evidence: the likeliest comes first."""
+
+    id: str  # deeper-context, more-streams, fewer-drafts, power-limited, heat, cpu-power, memory, swap ...
+    text: str  # one sentence with its numbers
+    proof: str  # what would prove it
+    share: float | None = None  # of the fall that it explains, 0 to 1; None: cannot be reckoned
+
+
 class Finding(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Something that is wrong, said with numbers."""
 
@@ -621,6 +636,7 @@ class Finding(Struct, frozen=True, omit_defaults=True, kw_only=True):
     reference: str | None = None
     fields: tuple[str, ...] = ()  # ids of the numbers that it is about
     patch: Patch | None = None  # settings that a relaunch would change to cure it
+    causes: tuple[Cause, ...] = ()  # the likeliest first; where the rule can rank them
 
 
 class Frame(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -639,4 +655,5 @@ class Frame(Struct, frozen=True, omit_defaults=True, kw_only=True):
     platform: Platform | None = None
     servers: tuple[Server, ...]
     findings: tuple[Finding, ...]
+    silenced: tuple[str, ...] = ()  # ids of rules that fire, and that the user does not want to hear of
     sources: tuple[Source, ...]

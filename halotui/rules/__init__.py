@@ -7,17 +7,20 @@ History alone, so a recording or a remote box is judged as a live one is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import StrEnum
 from importlib import import_module
+from math import inf
 from pkgutil import iter_modules
 
 from msgspec import Struct
 
 from halotui.history import History
-from halotui.model import Finding, Frame, Patch, Server, ServerState, Severity
+from halotui.ledger import NONE, Baselines
+from halotui.model import Cause, Finding, Frame, Patch, Server, ServerState, Severity
 
 RANK = {severity: rank for rank, severity in enumerate(reversed(Severity))}  # the most severe first
 _GONE = (ServerState.DOWN, ServerState.FAILED)
-_ENGINE = "engine"  # the one module here that is no family: it imports this list
+_NO_FAMILIES = ("engine", "tuning")  # the former imports this list
 
 
 class Symptom(Struct, frozen=True, kw_only=True):
@@ -30,6 +33,7 @@ class Symptom(Struct, frozen=True, kw_only=True):
     why: str | None = None
     fix: str | None = None
     patch: Patch | None = None
+    causes: tuple[Cause, ...] = ()
 
 
 class Undefined(Struct, frozen=True):
@@ -38,12 +42,14 @@ class Undefined(Struct, frozen=True):
     subject: str
 
 
-class View(Struct, frozen=True, kw_only=True):
+class View(Struct, frozen=True):
     """All that a check may read. ``history`` already holds ``frame``."""
 
     frame: Frame
     history: History
     findings: Mapping[tuple[str, str], Finding] = {}  # what fires, by rule id and subject
+    baselines: Baselines = NONE  # what is usual on this box
+    levels: Mapping[str, float] = {}  # of the rule that is asked: its own, unless the user set others
 
     def firing(self, rule_id: str, subject: str) -> bool:
         """Whether the alarm is up, so that a check can hold it to its clear level."""
@@ -59,6 +65,25 @@ class View(Struct, frozen=True, kw_only=True):
         return (server for server in self.frame.servers if server.state not in _GONE)
 
 
+class Level(Struct, frozen=True, kw_only=True):
+    """A threshold by its name, which config.toml may set: ``[rules.gtt-pressure]``, ``warning = 0.9``."""
+
+    name: str
+    value: float
+    help: str  # what it is, with its unit
+    least: float = 0.0
+    most: float = inf
+
+
+class Proof(StrEnum):
+    """What makes a rule fire in its test: the strongest kind there is."""
+
+    REAL = "real server"  # a llama.cpp server that does it
+    DEMO = "demo box"  # a demo's files and processes
+    RECORDED = "recorded"  # logs and readings as real boxes gave them
+    FRAMES = "made frames"  # frames put together by hand
+
+
 class Rule(Struct, frozen=True, kw_only=True):
     """One thing that can go wrong. ``check`` is pure; a subject it leaves out is well."""
 
@@ -66,10 +91,17 @@ class Rule(Struct, frozen=True, kw_only=True):
     check: Callable[[View], Iterable[Symptom | Undefined]]
     why: str
     fix: str
+    title: str = ""  # what it finds, in a few words
     severity: Severity = Severity.WARNING
     hold_seconds: float = 0.0  # how long a symptom must last before it fires
+    window: str = "now"  # how far back it looks, in words
+    clears: str = ""  # when it is over, in words with numbers
+    levels: tuple[Level, ...] = ()  # its thresholds: ``view.levels["warning"]``
+    evidence: str = ""  # how its evidence reads: {…} stands for a number or a name, […] may be missing
     needs: tuple[str, ...] = ()  # what it reads, as struct.attribute of ``model``
     marks: tuple[str, ...] = ()  # the fields on screen that it is about
+    freezes: bool = False  # what is measured meanwhile is no example of what is usual: baselines wait
+    proof: Proof = Proof.FRAMES
     reference: str | None = None
     patch: Patch | None = None  # for ``Finding.patch``: only where a relaunch with it is the cure
 
@@ -78,7 +110,7 @@ def _all() -> tuple[Rule, ...]:
     families = (
         import_module(f"{__name__}.{module.name}")
         for module in iter_modules(__path__)
-        if module.name != _ENGINE
+        if module.name not in _NO_FAMILIES
     )
     rules: list[Rule] = [rule for family in families for rule in getattr(family, "RULES", ())]
     return tuple(sorted(rules, key=lambda rule: (RANK[rule.severity], rule.id)))

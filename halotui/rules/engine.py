@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import msgspec
 
 from halotui.history import History
+from halotui.ledger import NONE, Silence
 from halotui.model import Finding, Frame, Severity
 from halotui.rules import ALL, RANK, Rule, Symptom, Undefined, View
+from halotui.rules.tuning import AS_SHIPPED, Tuning
 
-KEEP = 60.0  # seconds a finding outlives its data
+KEEP = 60.0  # seconds a finding outlives its data, and is known as resolved
 
 
 class State(StrEnum):
@@ -20,6 +22,7 @@ class State(StrEnum):
     OK = "ok"
     PENDING = "pending"
     FIRING = "firing"
+    RESOLVED = "resolved"  # it fired until a moment ago
     UNDEFINED = "undefined"
 
 
@@ -27,6 +30,14 @@ class _Alarm(msgspec.Struct, frozen=True, kw_only=True):
     since: float  # when the symptom began
     finding: Finding | None = None
     unknown_since: float | None = None  # when its data went missing
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """A finding that began to fire, or was over, in the frame of ``time``."""
+
+    time: float  # Unix seconds
+    state: State  # FIRING | RESOLVED
+    finding: Finding
 
 
 _Key = tuple[str, str]
@@ -43,23 +54,33 @@ _ERROR = Rule(
 class Engine:
     """Owns the alarms, by rule and subject. It has no clock: ``frame.time`` is the time.
 
-    ``hold=False`` fires at once, for a single frame that has no before.
+    ``hold=False`` fires at once, for a single frame that has no before. ``silences`` and ``baselines`` may be
+    set anew between two frames. A rule that is silent is judged as ever: it is only not told of.
     """
 
-    def __init__(self, rules: Iterable[Rule] = ALL, *, hold: bool = True) -> None:
+    def __init__(
+        self, rules: Iterable[Rule] = ALL, *, hold: bool = True, tuning: Tuning = AS_SHIPPED
+    ) -> None:
         self._rules = tuple(rules)
-        self._hold = hold
+        self._levels: dict[str, Mapping[str, float]] = {rule.id: tuning.of(rule) for rule in self._rules}
+        self._holds = {rule.id: tuning.hold(rule) if hold else 0.0 for rule in self._rules}
+        self._mute = tuning.silent
+        self._freezing = frozenset(rule.id for rule in self._rules if rule.freezes)
         self._alarms: dict[_Key, _Alarm] = {}
+        self._resolved: dict[_Key, float] = {}  # when: for KEEP seconds
+        self.silences: tuple[Silence, ...] = ()
+        self.baselines = NONE
+        self.changes: tuple[Change, ...] = ()  # of the last frame
 
     def evaluate(self, frame: Frame, history: History) -> Frame:
         """The frame with its findings, the most severe first. Push it to ``history`` beforehand."""
         before = self._alarms
         firing = {key: alarm.finding for key, alarm in before.items() if alarm.finding is not None}
-        view = View(frame=frame, history=history, findings=firing)
         # Built anew each time: what no rule speaks of is well, or gone, and is forgotten.
         self._alarms = {}
         errors: list[Symptom | Undefined] = []
         for rule in self._rules:
+            view = View(frame, history, firing, self.baselines, self._levels[rule.id])
             try:
                 outcomes = list(rule.check(view))
             except Exception as error:  # costs this rule alone, and leaves its alarms undefined
@@ -69,16 +90,57 @@ class Engine:
         self._judge(_ERROR, errors, before, frame.time)
         findings = [alarm.finding for alarm in self._alarms.values() if alarm.finding is not None]
         findings.sort(key=lambda finding: (RANK[finding.severity], finding.id, finding.subject))
-        return msgspec.structs.replace(frame, findings=tuple(findings))
+        self._note(firing, findings, frame.time)
+        told = [finding for finding in findings if not self.silenced(finding, frame.time)]
+        silenced = sorted({finding.id for finding in findings} - {finding.id for finding in told})
+        return msgspec.structs.replace(frame, findings=tuple(told), silenced=tuple(silenced))
+
+    def silenced(self, finding: Finding, now: float) -> bool:
+        """Whether the user does not want to hear of it now."""
+        return finding.id in self._mute or any(
+            silence.id == finding.id
+            and silence.subject in ("", finding.subject)
+            and (silence.until_time is None or now < silence.until_time)
+            for silence in self.silences
+        )
+
+    def frozen(self, subject: str) -> bool:
+        """Whether what is measured of it now is no example of what is usual: a rule fires or is about to,
+        for it or for what all share."""
+        return any(
+            id_ in self._freezing and (about == subject or "://" not in about) and self._worried(id_, about)
+            for id_, about in self._alarms
+        )
 
     def state(self, rule_id: str, subject: str) -> State:
         """How the alarm stood in the last frame."""
         alarm = self._alarms.get((rule_id, subject))
         if alarm is None:
-            return State.OK
+            return State.RESOLVED if (rule_id, subject) in self._resolved else State.OK
         if alarm.unknown_since is not None:
             return State.UNDEFINED
         return State.PENDING if alarm.finding is None else State.FIRING
+
+    def _worried(self, rule_id: str, subject: str) -> bool:
+        return self.state(rule_id, subject) in (State.PENDING, State.FIRING)
+
+    def _note(self, before: Mapping[_Key, Finding], findings: Iterable[Finding], now: float) -> None:
+        """What began and what is over."""
+        after = {(finding.id, finding.subject): finding for finding in findings}
+        began = [
+            Change(time=now, state=State.FIRING, finding=after[key]) for key in after.keys() - before.keys()
+        ]
+        over = [
+            Change(time=now, state=State.RESOLVED, finding=before[key])
+            for key in before.keys() - after.keys()
+        ]
+        self.changes = (*began, *over)
+        if self._resolved or over:
+            kept = {
+                key: at for key, at in self._resolved.items() if 0 <= now - at < KEEP and key not in after
+            }
+            gone = {(change.finding.id, change.finding.subject): now for change in over}
+            self._resolved = kept | gone
 
     def _judge(
         self, rule: Rule, outcomes: list[Symptom | Undefined], before: dict[_Key, _Alarm], now: float
@@ -89,8 +151,7 @@ class Engine:
             if isinstance(outcome, Undefined):
                 self._alarms[key] = _unknown(old, now)
             else:
-                hold = rule.hold_seconds if self._hold else 0.0
-                self._alarms[key] = _unwell(rule, outcome, old, now, hold)
+                self._alarms[key] = _unwell(rule, outcome, old, now, self._holds.get(rule.id, 0.0))
 
 
 def _unknown(old: _Alarm | None, now: float) -> _Alarm:
@@ -118,6 +179,7 @@ def _unwell(rule: Rule, symptom: Symptom, old: _Alarm | None, now: float, hold: 
         reference=rule.reference,
         fields=rule.marks,
         patch=symptom.patch or rule.patch,
+        causes=symptom.causes,
     )
     return _Alarm(since=since, finding=finding)
 

@@ -83,7 +83,7 @@ def test_it_clears_at_once_and_rearms() -> None:
     see(watch, 0, "ill")
     assert see(watch, 2, "ill")
     assert see(watch, 3, None) == ()
-    assert watch.engine.state("test", "u") == State.OK
+    assert watch.engine.state("test", "u") == State.RESOLVED
     assert see(watch, 4, "ill") == ()
     (finding,) = see(watch, 6, "ill")
     assert finding.since_time == 4
@@ -246,7 +246,7 @@ def test_no_frame_upsets_the_engine_or_a_rule(frames: list[Frame], hold: bool) -
     for one in frames:
         history.push(one)
         out = engine.evaluate(one, history)
-        assert msgspec.structs.replace(out, findings=one.findings) == one
+        assert msgspec.structs.replace(out, findings=one.findings, silenced=one.silenced) == one
         for finding in out.findings:
             assert finding.id != "rule-error", finding
             assert 0 < len(finding.title) < 60 and "\n" not in finding.title

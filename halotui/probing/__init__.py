@@ -1,0 +1,1 @@
+"""Active, bounded checks of a running server, which a user starts."""
