@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from halotui.history import History
-from halotui.model import Frame
+from halotui.ledger import Metric
+from halotui.model import Cause, Frame
 from halotui.notebook import Notebook
+from halotui.rules import View
+from halotui.rules.causes import explain_fall
 from halotui.rules.engine import Engine
 from halotui.sampler.core import Sampler
+
+_METRICS = {
+    "server.generation_tokens_per_second": Metric.DECODE,
+    "server.last_generation_tokens_per_second": Metric.DECODE,
+    "server.prompt_tokens_per_second": Metric.PREFILL,
+    "server.last_prompt_tokens_per_second": Metric.PREFILL,
+}
 
 
 class Feed(Protocol):
@@ -35,7 +46,8 @@ class LiveFeed:
         self.on_close: Callable[[], Awaitable[None]] | None = None  # what stands behind the feed
         self._sampler = sampler
         self._engine = engine or Engine()
-        self._notebook = notebook
+        self._judged: Frame | None = None
+        self.notebook = notebook  # where silences are asked for
 
     @property
     def interval(self) -> float:
@@ -55,16 +67,25 @@ class LiveFeed:
 
     def judge(self, frame: Frame) -> Frame:
         self.history.push(frame)
-        if self._notebook is None:
-            return self._engine.evaluate(frame, self.history)
-        self._notebook.before(self._engine)
-        judged = self._engine.evaluate(frame, self.history)
-        self._notebook.after(judged, self.history, self._engine)
+        if self.notebook is not None:
+            self.notebook.before(self._engine)
+        self._judged = judged = self._engine.evaluate(frame, self.history)
+        if self.notebook is not None:
+            self.notebook.after(judged, self.history, self._engine)
         return judged
 
+    def why(self, url: str, field: str) -> tuple[Cause, ...]:
+        """Why a server's speed, a field of ``fields``, is below what is usual here; empty where it is not, or
+        nothing is known. Some milliseconds: for a key press."""
+        metric, frame = _METRICS.get(field), self._judged
+        server = next((one for one in frame.servers if one.url == url), None) if frame else None
+        if metric is None or frame is None or server is None:
+            return ()
+        view = View(frame, self.history, baselines=self._engine.baselines)
+        return explain_fall(view, server, metric)
+
     async def close(self) -> None:
-        await self._sampler.close()
-        if self._notebook is not None:
-            await self._notebook.close()
+        kept = [self.notebook.close()] if self.notebook is not None else []
+        await asyncio.gather(self._sampler.close(), *kept)  # neither holds up the other
         if self.on_close is not None:
             await self.on_close()

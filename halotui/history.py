@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import isnan, nan
+from math import nan
 
 from msgspec import Struct
 
@@ -54,10 +54,11 @@ class Ring:
 
     def last(self, count: int) -> list[float | None]:
         """The newest ``count`` values, oldest first; fewer when fewer were pushed."""
-        size = len(self._values)
-        count = min(count, size, self.pushed)
-        values = (self._values[(self._start - count + i) % size] for i in range(count))
-        return [None if isnan(v) else v for v in values]
+        first = self._start - min(count, len(self._values), self.pushed)
+        values = self._values[max(0, first) : self._start]
+        if first < 0:  # those before the seam
+            values = self._values[first:] + values
+        return [None if value != value else value for value in values]  # nan alone is not itself
 
 
 class Sample(Struct, frozen=True):

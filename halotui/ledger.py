@@ -29,7 +29,7 @@ class Metric(StrEnum):
     MEMORY = "memory"  # bytes of GTT + VRAM, the most that was held while it served
 
 
-class Setup(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Setup(Struct, frozen=True, kw_only=True, omit_defaults=True, cache_hash=True):
     """What serves, and how: numbers of two setups are not compared without saying so."""
 
     model: str  # file name without folder, else alias
@@ -38,9 +38,10 @@ class Setup(Struct, frozen=True, kw_only=True, omit_defaults=True):
     build: str = ""
     flags: str = ""  # those that matter, in a fixed order: b=2048 ctk=q8_0 fa=on ngl=99 np=4 ub=512
     speculation: str = ""  # draft-simple Qwen3.5-0.8B; empty: none
+    host: str = ""  # where it runs; empty: on this box
 
 
-class Key(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Key(Struct, frozen=True, kw_only=True, omit_defaults=True, cache_hash=True):
     """One thing that is usual: under which setup, how deep in the context, beside how many requests."""
 
     setup: Setup
@@ -50,7 +51,7 @@ class Key(Struct, frozen=True, kw_only=True, omit_defaults=True):
     prompt: str = ""  # band of prompt tokens computed, of PREFILL
 
 
-class Conditions(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Conditions(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """How the box was while a number was measured: what may explain it."""
 
     depth_tokens: float | None = None  # in the slot
@@ -66,12 +67,12 @@ class Conditions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpu_power_watts: float | None = None
     cpu_busy_percent: float | None = None
     available_bytes: float | None = None  # RAM
-    swap_bytes_per_second: float | None = None  # in and out
+    swap_bytes_per_second: float | None = None  # out
     others_bytes: float | None = None  # of GPU memory, held by processes other than its server
     held_by: str | None = None  # model.HeldBy, when it was most of the time
 
 
-class Observation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Observation(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One measured value."""
 
     time: float  # Unix seconds
@@ -97,7 +98,8 @@ class Baseline(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True)
     first_time: float
     last_time: float
     observations: tuple[Observation, ...]
-    software: Software = Software()  # at the last one
+    software: Software = Software()  # at most of them
+    votes: int = 0  # for it, by how many more: up to half of KEPT, so that a change is followed in time
 
     @cached_property
     def values(self) -> tuple[float, ...]:
@@ -131,8 +133,20 @@ class Baselines:
 
     def alike(self, model: str, metric: Metric) -> Sequence[Baseline]:
         """Of one model under any setup, the most recent first."""
-        found = [one for key, one in self._known.items() if key.metric is metric and key.setup.model == model]
-        return sorted(found, key=lambda one: -one.last_time)
+        return self._alike.get((model, metric), ())
+
+    def learned(self, anew: Iterable[Baseline]) -> Baselines:
+        """With these instead of what was known of their keys."""
+        other = Baselines()
+        other._known = {**self._known, **{baseline.key: baseline for baseline in anew}}
+        return other
+
+    @cached_property
+    def _alike(self) -> Mapping[tuple[str, Metric], Sequence[Baseline]]:
+        found: dict[tuple[str, Metric], list[Baseline]] = {}
+        for one in sorted(self._known.values(), key=lambda one: -one.last_time):
+            found.setdefault((one.key.setup.model, one.key.metric), []).append(one)
+        return found
 
     def __len__(self) -> int:
         return len(self._known)
@@ -167,8 +181,8 @@ class Ledger(Protocol):
 
     def baselines(self) -> list[Baseline]: ...
 
-    def learn(self, observed: Sequence[tuple[Key, Observation]], software: Software) -> None:
-        """Add to the baselines; what is past ``KEPT`` of a key goes."""
+    def learn(self, observed: Sequence[tuple[Key, Observation]], software: Software) -> list[Baseline]:
+        """Add to the baselines; what is past ``KEPT`` of a key goes. Those of these keys, as they are now."""
         ...
 
     def forget(self, model: str = "") -> int:

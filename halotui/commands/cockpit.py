@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halotui.commands.feeding import live_feed
+from halotui.commands.feeding import STORE, live_feed
 from halotui.exits import UsageError
 
 if TYPE_CHECKING:
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from halotui.config import Settings
     from halotui.demo.box import Box
     from halotui.feed import Feed, LiveFeed
+    from halotui.notebook import Notebook
     from halotui.recording.recorder import FlightRecorder
     from halotui.runs import Past, Recorder, Store
 
 Said = Mapping[str, Any]
+_NO_NOTEBOOK = "there is no feed yet that could keep it"
 
 
 class Live:
@@ -33,10 +35,14 @@ class Live:
         self.said: dict[str, Any] = dict(said)
         self.state = config.state_dir()
         self._flight: FlightRecorder | None = None
+        self._notebook: Notebook | None = None
 
     async def look(self, one_shot: bool) -> LiveFeed:
-        """The bare feed, for whoever draws nothing."""
-        return await asyncio.to_thread(live_feed, self.settings, self.said, one_shot)
+        """The bare feed, for whoever draws nothing. A look that is one alone has nothing to remember."""
+        ledger = None if one_shot else self.state / STORE
+        feed = await asyncio.to_thread(live_feed, self.settings, self.said, one_shot, ledger)
+        self._notebook = feed.notebook
+        return feed
 
     async def feed(self) -> Feed:
         """The feed, with its frames kept by the flight recorder."""
@@ -53,8 +59,19 @@ class Live:
         return RecordedFeed(feed, self._flight)
 
     def trouble(self) -> str | None:
-        """Of the flight recorder."""
-        return self._flight.trouble if self._flight is not None else None
+        """Of the flight recorder and of the notebook."""
+        keepers = (self._flight, self._notebook)
+        return "; ".join(one.trouble for one in keepers if one is not None and one.trouble) or None
+
+    async def silence(self, id_: str, subject: str, seconds: float | None) -> str | None:
+        """Hear no more of a rule: from the next frame on. None once that is kept, else why it is not."""
+        if self._notebook is None:
+            return _NO_NOTEBOOK
+        return await self._notebook.silence(id_, subject, seconds)
+
+    async def hear(self, id_: str, subject: str) -> str | None:
+        """Take that back, likewise."""
+        return _NO_NOTEBOOK if self._notebook is None else await self._notebook.hear(id_, subject)
 
     async def desk(self) -> Desk:
         from halotui.commands import opening
@@ -88,9 +105,7 @@ class Live:
     def _store(self, *, readonly: bool) -> Store:
         from halotui.commands.keeping import open_store
 
-        return open_store(
-            {**self.said, "store": self.state / "store.sqlite"}, self.settings, readonly=readonly
-        )
+        return open_store({**self.said, "store": self.state / STORE}, self.settings, readonly=readonly)
 
 
 class Demo(Live):

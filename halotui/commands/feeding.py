@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from halotui.config import Settings
     from halotui.feed import LiveFeed
+    from halotui.ledger import Ledger
+    from halotui.notebook import Notebook
 
 _T = TypeVar("_T")
+STORE = "store.sqlite"  # in the state directory
 
 
-def live_feed(settings: Settings, said: Mapping[str, Any], one_shot: bool) -> LiveFeed:
-    """A sampler of this machine, or of the one that ``said`` roots in sysfs and procfs. Blocks to import."""
+def live_feed(
+    settings: Settings, said: Mapping[str, Any], one_shot: bool, ledger: Path | None = None
+) -> LiveFeed:
+    """A sampler of this machine, or of the one that ``said`` roots in sysfs and procfs. Blocks to import.
+
+    ``ledger``: the file that says what is usual and what is silenced, and that keeps what is found and
+    learned; without it the rules know only the settings. Raises ConfigError.
+    """
+    from halotui import config
     from halotui.feed import LiveFeed
     from halotui.hosts.local import LocalHost
     from halotui.rules.engine import Engine
@@ -33,7 +43,26 @@ def live_feed(settings: Settings, said: Mapping[str, Any], one_shot: bool) -> Li
         fallback_key=os.environ.get("LLAMA_API_KEY"),
         interval=settings.interval,
     )
-    return LiveFeed(Sampler(host, options), Engine(hold=not one_shot))
+    engine = Engine(hold=not one_shot, tuning=config.tuning(settings))
+    return LiveFeed(Sampler(host, options), engine, _notebook(ledger) if ledger is not None else None)
+
+
+def usual_ledger() -> Path:
+    """That of this user."""
+    from halotui import config
+
+    return config.state_dir() / STORE
+
+
+def _notebook(path: Path) -> Notebook:
+    from halotui.notebook import Notebook
+
+    def open_() -> Ledger:
+        from halotui.store.ledger import open_ledger  # sqlite3, in the notebook's own thread
+
+        return open_ledger(path)
+
+    return Notebook(open_)
 
 
 async def until(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halotui import exits, format
-from halotui.commands.feeding import live_feed, until
+from halotui.commands.feeding import live_feed, until, usual_ledger
 from halotui.commands.keeping import seconds, told
 from halotui.exits import UsageError
 from halotui.recording.file import RecordingError
@@ -43,7 +43,7 @@ async def run(said: Mapping[str, Any], settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, enough.set)
-    feed = await asyncio.to_thread(live_feed, settings, said, False)
+    feed = await asyncio.to_thread(live_feed, settings, said, False, usual_ledger())
     try:
         async with aclosing(until(feed.frames(), enough, limit)) as frames:
             async for frame in frames:

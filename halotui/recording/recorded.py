@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from halotui.history import History
-from halotui.model import Frame
+from halotui.model import Cause, Frame
 from halotui.recording.scribe import Scribe
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ class RecordedFeed:
     @interval.setter
     def interval(self, seconds: float) -> None:
         self.feed.interval = seconds
+
+    def why(self, url: str, field: str) -> tuple[Cause, ...]:
+        """As ``feed.LiveFeed``; of others nothing is known."""
+        asked = getattr(self.feed, "why", None)
+        return asked(url, field) if asked is not None else ()
 
     async def frames(self) -> AsyncIterator[Frame]:
         async for frame in self.feed.frames():

@@ -73,6 +73,38 @@ MIGRATIONS: Migrations = {
             PRIMARY KEY (run, n)
         ) WITHOUT ROWID""",
     ),
+    2: (
+        """CREATE TABLE baselines (
+            id INTEGER PRIMARY KEY,
+            key TEXT NOT NULL UNIQUE,  -- JSON
+            metric TEXT NOT NULL,
+            model TEXT NOT NULL,
+            count INTEGER NOT NULL,
+            first_time REAL NOT NULL,
+            last_time REAL NOT NULL,
+            observations BLOB NOT NULL,  -- JSON, deflated
+            software TEXT NOT NULL  -- JSON
+        )""",
+        "CREATE INDEX baselines_last ON baselines (last_time)",
+        """CREATE TABLE incidents (
+            id INTEGER PRIMARY KEY,
+            rule TEXT NOT NULL,
+            subject TEXT NOT NULL,
+            host TEXT NOT NULL,
+            since_time REAL NOT NULL,
+            until_time REAL,
+            severity TEXT NOT NULL,
+            title TEXT NOT NULL,
+            evidence TEXT NOT NULL
+        )""",
+        "CREATE INDEX incidents_since ON incidents (since_time)",
+        """CREATE TABLE silences (
+            rule TEXT NOT NULL,
+            subject TEXT NOT NULL,
+            until_time REAL,
+            PRIMARY KEY (rule, subject)
+        ) WITHOUT ROWID""",
+    ),
 }
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,25 +20,22 @@ import msgspec
 from halotui.hosts.hands import Identity
 from halotui.hosts.local_hands import LocalHands
 from halotui.runs import Kind, Mark, Result, Run, Samples, Status, StoreError
-from halotui.store import errors, lost, opening, packing, rows
+from halotui.store import lost, packing, rows
+from halotui.store.connected import Connected
 
 DAY = 24 * 3600.0
 _PAGES = 512  # given back to the disk at once: 2 MiB
 _MOST = 2**63  # SQLite's integers end before it
 
 
-class SqliteStore:
+class SqliteStore(Connected):
     """See ``runs.Store``."""
 
     def __init__(self, path: Path, *, readonly: bool = False, timeline_days: int = 90) -> None:
         """Raises StoreError."""
-        self._path = path
-        self._readonly = readonly
-        self._closed = False
-        self._lock = threading.RLock()
+        super().__init__(path, readonly=readonly)
         self._hands = LocalHands()
         self._lost: dict[int, Run] = {}  # made LOST here, where that could not be written
-        self._connection = opening.to_read(path) if readonly else opening.to_write(path)
         if not readonly and timeline_days:
             with suppress(StoreError):  # another day will do
                 self._sweep(timeline_days * DAY)
@@ -147,40 +143,6 @@ class SqliteStore:
         with suppress(StoreError):  # they are gone; their room comes back another day
             self._give_back()
         return max(0, gone)
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                with suppress(sqlite3.Error):  # what was committed is in the journal
-                    connection.close()
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """None for a store that is not there."""
-        with self._lock:
-            if self._closed:
-                raise StoreError(f"{self._path} has been closed")
-            try:
-                yield self._connection
-            except sqlite3.Error as error:
-                raise errors.of_sqlite(error, self._path) from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it is on the disk when this ends, or nothing."""
-        with self._reading() as connection:
-            if self._readonly or connection is None:
-                raise StoreError(f"{self._path} was opened for reading only")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            finally:
-                if connection.in_transaction:
-                    with suppress(sqlite3.Error):
-                        connection.execute("ROLLBACK")
 
     def _load(self, connection: sqlite3.Connection, id_: int) -> Run | None:
         try:

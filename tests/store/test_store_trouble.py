@@ -72,18 +72,22 @@ def pragma(path: Path, what: str) -> None:
 
 # --- versions
 
+NOW = max(schema.MIGRATIONS)
+
 
 def test_a_newer_schema_is_left_alone(filled: Path) -> None:
     pragma(filled, "user_version = 7")
     refused(
-        filled, match=r"written by a newer halotui \(schema 7, this one knows 1\)", hint="nothing was touched"
+        filled,
+        match=rf"written by a newer halotui \(schema 7, this one knows {NOW}\)",
+        hint="nothing was touched",
     )
 
 
 STEPS = {
     **schema.MIGRATIONS,
-    2: ("ALTER TABLE runs ADD COLUMN stars INTEGER", "UPDATE runs SET stars = id * 2"),
-    3: ("ALTER TABLE runs ADD COLUMN rank INTEGER", "UPDATE runs SET rank = stars + 1"),
+    NOW + 1: ("ALTER TABLE runs ADD COLUMN stars INTEGER", "UPDATE runs SET stars = id * 2"),
+    NOW + 2: ("ALTER TABLE runs ADD COLUMN rank INTEGER", "UPDATE runs SET rank = stars + 1"),
 }
 
 
@@ -98,18 +102,18 @@ def test_an_older_schema_is_upgraded_step_by_step(
         assert store.runs() == before
         assert len(store.samples(1)) == 5
     with closing(sqlite3.connect(filled)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (NOW + 2,)
         assert connection.execute("SELECT rank FROM runs WHERE id = 4").fetchone() == (9,)
     monkeypatch.undo()
-    refused(filled, match=r"schema 3, this one knows 1")
+    refused(filled, match=rf"schema {NOW + 2}, this one knows {NOW}")
 
 
 def test_a_step_that_fails_undoes_all_of_them(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "MIGRATIONS", {**STEPS, 3: ("UPDATE runs SET nowhere = 1",)})
+    monkeypatch.setattr(schema, "MIGRATIONS", {**STEPS, NOW + 2: ("UPDATE runs SET nowhere = 1",)})
     with pytest.raises(StoreError, match="no such column"):
         open_store(filled)
     monkeypatch.undo()
-    with opened(filled) as store:  # version 1 as it was, without the column of step 2
+    with opened(filled) as store:  # as it was, without the column of the first step
         assert len(store.runs()) == 20
     with closing(sqlite3.connect(filled)) as connection:
         assert "stars" not in [row[1] for row in connection.execute("PRAGMA table_info(runs)")]
@@ -297,7 +301,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
                 lambda: store.begin(template()),
                 lambda: store.finish(id_, ended()),
             ):
-                assert "disk is full" in errors_of(act)
+                # What is smaller than a block of samples may find a page left, a few times.
+                assert "disk is full" in errors_of(lambda act=act: [act() for _ in range(100)])
             assert len(store.samples(id_)) == kept
         with opened(path, readonly=True) as store:
             assert len(store.samples(id_)) == kept
