@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,6 +16,9 @@ from halotui import strict
 from halotui.keymap import IDS
 from halotui.strict import TomlError, Wrong
 from halotui.themes import DEFAULT
+
+if TYPE_CHECKING:
+    from halotui.rules.tuning import Tuning
 
 ENVIRONMENT = "HALOTUI_"  # HALOTUI_THEME, HALOTUI_INTERVAL ...
 _VARIABLES = (
@@ -49,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recorder_megabytes: int = 64  # the oldest go first
     timeline_days: int = 90  # samples of older captures go, their numbers stay; 0: never
     keys: dict[str, str] = {}
-    rules: dict[str, Any] = {}  # silence = [ids]; a table per rule: its levels and hold_seconds
+    rules: dict[str, Any] = {}  # as it stands in the file; ``tuning`` reads it
     profiles: dict[str, Any] = {}  # servers.profile.Profile by name, without the presets
 
 
@@ -90,6 +93,8 @@ def _read(file: Path) -> Settings:
             for key in settings.keys:
                 if key not in IDS:
                     raise Wrong(("keys", key), f"no such key; there are {', '.join(sorted(IDS))}")
+            if settings.rules:
+                _read_tuning(settings.rules)  # now that its lines can be named
             return msgspec.structs.replace(settings, profiles=_profiles(settings.profiles))
         except Wrong as wrong:
             raise strict.located(file, text, wrong) from None
@@ -104,6 +109,21 @@ def _profiles(tables: dict[str, Any]) -> dict[str, Any]:
     from halotui.servers.profile import Profile
 
     return strict.convert({"profiles": tables}, dict[str, dict[str, Profile]])["profiles"]
+
+
+def tuning(settings: Settings) -> Tuning:
+    """What ``[rules]`` sets. Imports the rules. Raises ``ConfigError``."""
+    try:
+        return _read_tuning(settings.rules)
+    except Wrong as wrong:  # of settings that no file was read for
+        raise ConfigError(f"{'.'.join(map(str, wrong.steps))}: {wrong.what}") from None
+
+
+def _read_tuning(table: dict[str, Any]) -> Tuning:
+    """Raises Wrong. Imports the rules, which a start without a word of them need not wait for."""
+    from halotui.rules.tuning import read
+
+    return read(table)
 
 
 def check(settings: Settings) -> None:

@@ -310,6 +310,10 @@ class ServerProcess(Struct, frozen=True, omit_defaults=True, kw_only=True):
     prompt_cache_bytes: int | None = None  # --cache-ram
     rpc_peers: tuple[str, ...] = ()
     verbosity: int | None = None  # -lv
+    mmap: bool | None = None  # whether the weights shall be mapped
+    layers_asked: str | None = None  # -ngl as it stands
+    device_asked: str | None = None  # -dev as it stands
+    environment: tuple[str, ...] | None = None  # NAME=value, of those that matter; None: not ours to see
     api_key: str | None = None
 
     def __repr__(self) -> str:

@@ -19,7 +19,10 @@ from halotui.model import (
     Source,
     SourceState,
 )
+from halotui.rules import ALL
 from halotui.rules.engine import Engine
+from halotui.rules.tuning import AS_SHIPPED, Tuning
+from rules import fits
 
 URL = "http://127.0.0.1:8080"
 GPU = "0000:c5:00.0"
@@ -62,7 +65,9 @@ def frame(
     sources: Iterable[Source] = (),
     findings: Iterable[Finding] = (),
     host: str = "halo",
+    **more: Any,
 ) -> Frame:
+    """``more``: whatever else a Frame has, as it stands there."""
     gpus = tuple(gpus)
     return Frame(
         schema_version=SCHEMA_VERSION,
@@ -74,18 +79,27 @@ def frame(
         servers=tuple(servers),
         findings=tuple(findings),
         sources=tuple(sources),
+        **more,
     )
 
 
 class Watch:
-    """A history and an engine that see one frame after the other, as the real ones do."""
+    """A history and an engine that see one frame after the other, as the real ones do. All evidence has to
+    read as its rule declares."""
 
-    def __init__(self, *rules: Any, hold: bool = True) -> None:
+    def __init__(self, *rules: Any, hold: bool = True, tuning: Tuning = AS_SHIPPED) -> None:
         self.history = History()
-        self.engine = Engine(rules, hold=hold) if rules else Engine(hold=hold)
+        self.engine = Engine(rules or ALL, hold=hold, tuning=tuning)
+        self._templates = {rule.id: rule.evidence for rule in rules or ALL if rule.evidence}
+        self._cures = {rule.id for rule in rules or ALL if rule.patch or rule.may_patch}
 
     def see(self, time: float, **parts: Any) -> tuple[Finding, ...]:
         """The findings after this frame; ``parts`` as ``frame`` takes them."""
         now = frame(time, **parts)
         self.history.push(now)
-        return self.engine.evaluate(now, self.history).findings
+        findings = self.engine.evaluate(now, self.history).findings
+        for finding in findings:
+            template = self._templates.get(finding.id)
+            assert template is None or fits(template, finding.evidence), (finding.id, finding.evidence)
+            assert finding.patch is None or finding.id in self._cures, f"{finding.id} may_patch"
+        return findings

@@ -10,6 +10,7 @@ import pytest
 
 from halotui import config
 from halotui.config import ConfigError, Settings
+from halotui.rules.tuning import AS_SHIPPED, Tuning
 from halotui.servers.profile import Profile
 from running import environment
 
@@ -90,6 +91,16 @@ def test_trouble_names_file_and_line(tmp_path: Path, text: str, words: str) -> N
         ("[keys]\nfreeze = 'f'\nfly = 'g'\n", 3, "keys.fly: no such key"),
         ("# theme\n[keys]\ntheme = 3\n", 3, "keys.theme: Expected"),
         ("[profiles.a]\nport = 1\nport = 2\n", 3, "overwrite"),
+        (
+            "[rules]\nsilence = ['np-slot']\n",
+            2,
+            "rules.silence: np-slot: no such rule; did you mean np-slots",
+        ),
+        ("[rules.gtt-presure]\nwarning = 0.9\n", 1, "rules.gtt-presure: no such rule; did you mean"),
+        ("[rules.gtt-pressure]\nclear = 0.9\nwarn = 0.9\n", 3, "rules.gtt-pressure.warn: no such threshold"),
+        ("[rules]\n\ngtt-pressure.warning = 'x'\n", 3, "rules.gtt-pressure.warning: Expected a number"),
+        ("[rules.gtt-pressure]\nwarning = nan\n", 2, "rules.gtt-pressure.warning: nan is not between"),
+        ("rules = 3\n", 1, "rules: Expected"),
     ],
 )
 def test_trouble_names_the_key_and_its_own_line(tmp_path: Path, text: str, line: int, words: str) -> None:
@@ -132,10 +143,23 @@ def test_trouble_with_the_environment(tmp_path: Path) -> None:
         load(tmp_path, "", HALOTUI_READONLY="perhaps")
 
 
-def test_no_profile_costs_no_import() -> None:
-    """The cockpit of a user without profiles starts without what only profiles need."""
+def test_rules_are_tuned(tmp_path: Path) -> None:
+    text = "[rules]\nsilence = ['np-slots']\n[rules.gtt-pressure]\nwarning = 0.96\nhold_seconds = 10\n"
+    assert config.tuning(load(tmp_path, text)) == Tuning(
+        levels={"gtt-pressure": {"warning": 0.96}},
+        holds={"gtt-pressure": 10.0},
+        silent=frozenset({"np-slots"}),
+    )
+    assert config.tuning(Settings()) == AS_SHIPPED
+    with pytest.raises(ConfigError, match=r"^rules\.x: no such rule"):
+        config.tuning(Settings(rules={"x": {}}))
+
+
+def test_no_profile_and_no_rule_cost_no_import() -> None:
+    """The cockpit of a user without profiles starts without what only profiles need; rules likewise."""
     code = (
-        "import sys, halotui.config as c; c.load(None, {}); print('halotui.servers.profile' in sys.modules)"
+        "import sys, halotui.config as c; c.load(None, {});"
+        "print(any(name in sys.modules for name in ('halotui.servers.profile', 'halotui.rules')))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=30

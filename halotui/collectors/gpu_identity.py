@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from halotui.collectors.gpu_metrics import APU_REVISIONS
@@ -9,6 +10,8 @@ from halotui.collectors.sysfs_folder import Folder
 from halotui.safe import clean
 
 AMD = "0x1002"
+# The chip that this program is about, by the name that any source gives it: ours, llama.cpp's, amdgpu_top's.
+STRIX_HALO = re.compile(r"\b(80[456]0S)\b( family)?|gfx1151|strix halo", re.IGNORECASE)
 _MAKERS = {AMD: "AMD", "0x10de": "NVIDIA", "0x8086": "Intel", "0x1a03": "ASPEED", "0x1af4": "virtio"}
 _APUS = (0x1586,)
 _NAMES = {  # device id: name by revision, as libdrm's amdgpu.ids tells them apart

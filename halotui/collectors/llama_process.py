@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from msgspec.structs import replace
 
+from halotui.collectors import environment
 from halotui.hosts import Host, Process
 from halotui.model import ServerProcess
 from halotui.safe import clean
@@ -79,6 +80,14 @@ def _off(_: str) -> bool:
     return False
 
 
+_MAPS = {"none": False, "dio": False, "mlock": False, "mmap": True, "mmap+mlock": True}
+
+
+def maps(mode: str) -> bool | None:
+    """Whether a --load-mode maps the weights; auto leaves it to the build."""
+    return _MAPS.get(mode.lower())
+
+
 class Flag(NamedTuple):
     """One setting: its spellings in all builds, and those of its environment variable."""
 
@@ -126,6 +135,11 @@ FLAGS = (
     Flag("batch_tokens", ("-b", "--batch-size"), ("LLAMA_ARG_BATCH",), _whole),
     Flag("ubatch_tokens", ("-ub", "--ubatch-size"), ("LLAMA_ARG_UBATCH",), _whole),
     Flag("threads", ("-t", "--threads"), ("LLAMA_ARG_THREADS",), _whole),
+    Flag("mmap", ("--mmap",), ("LLAMA_ARG_MMAP",), _on, "on"),
+    Flag("mmap", ("--no-mmap",), ("LLAMA_ARG_NO_MMAP",), _off, "on"),
+    Flag("mmap", ("-dio", "--direct-io"), (), _off, "on"),  # past the page cache: it comes before --mmap
+    Flag("mmap", ("-lm", "--load-mode"), ("LLAMA_ARG_LOAD_MODE",), maps),
+    Flag("layers_asked", ("-ngl", "--gpu-layers", "--n-gpu-layers"), ("LLAMA_ARG_N_GPU_LAYERS",)),
     Flag("prompt_cache_bytes", ("-cram", "--cache-ram"), ("LLAMA_ARG_CACHE_RAM",), _mebibytes),
     Flag(
         "verbosity",
@@ -152,10 +166,13 @@ MORE = (
     ),
 )
 _BY_FLAG = {spelling: flag for flag in (*FLAGS, *MORE) for spelling in flag.flags}
-_TEXTS = ("model_path", "alias", "draft_model", "spec_type", "cache_type_k", "cache_type_v")
+_TEXTS = (
+    *("model_path", "alias", "draft_model", "spec_type", "cache_type_k", "cache_type_v", "layers_asked"),
+)
 _AS_THEY_ARE = (
     *("slots_asked", "context_tokens", "kv_unified", "sleep_idle_seconds", "metrics", "flash_attention"),
     *("batch_tokens", "ubatch_tokens", "threads", "prompt_cache_bytes", "rpc_peers", "verbosity"),
+    "mmap",
 )
 _A_MODEL = re.compile(r"--(?!spec-)[\w.-]+-default")  # --gpt-oss-20b-default and its like name one
 
@@ -210,6 +227,8 @@ def launch_facts(process: Process) -> ServerProcess:
         stderr_to=process.stderr_to,
         log_path=absolute(told.get("log_path") or process.stderr, process.cwd),
         backend=_backend(told.get("device"), launcher, process.environ),
+        device_asked=clean(told.get("device") or "", 120) or None,
+        environment=environment.told(process.environ),
         api_key=(told.get("api_key") or "").split(",")[0] or None,
         **facts,
     )

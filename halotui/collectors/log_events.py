@@ -238,6 +238,27 @@ ROWS = (
     ),
     _row("device-lost", CRITICAL, b"DeviceLost", rb"(?:Error|vk::)DeviceLost", "the GPU was lost", ends=True),
     _row("device-lost", CRITICAL, b"device lost on ", rb"ggml_vulkan: device lost on ", "the GPU was lost"),
+    _row(
+        "hipblaslt-fallback",
+        WARNING,
+        b"No hipBLASLt solution",
+        rb"No hipBLASLt solution found",
+        "hipBLASLt has no solution for a matrix: another library computes it",
+    ),
+    _row(
+        "hipblaslt-fallback",
+        WARNING,
+        b"hipBlasLT failed",
+        rb"hipBlasLT failed, falling back",
+        "hipBLASLt failed: Tensile computes instead",
+    ),
+    _row(
+        "hipblaslt-fallback",
+        WARNING,
+        b"nsupported architecture",
+        rb"(?i:hipblaslt|rocblaslt).*unsupported architecture",
+        "hipBLASLt does not know this GPU",
+    ),
     # memory
     _row(
         "out-of-memory",
@@ -314,6 +335,22 @@ ROWS = (
         b".cpp:",
         rb"^(?:\S*/)?([\w+-]{1,56}\.cpp):(\d{1,6}): ",
         "llama.cpp aborted at {} line {}",
+        ends=True,
+    ),
+    _row(
+        "abort",
+        CRITICAL,
+        b".c:",
+        rb"^(?:\S*/)?(ggml[\w-]{0,50}\.c):(\d{1,6}): ",
+        "llama.cpp aborted at {} line {}",
+        ends=True,
+    ),
+    _row(
+        "abort",
+        CRITICAL,
+        b"Segmentation fault",
+        rb"^(?:[\w./: -]{0,120} )?Segmentation fault(?: \(core dumped\))?",
+        "it crashed: segmentation fault",
         ends=True,
     ),
     _row(

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from halotui.collectors.llama_process import maps
 from halotui.collectors.log_drafts import Speculation
 from halotui.collectors.log_line import Line
 from halotui.collectors.log_memory import MIB, Row, added, breakdown, found_also, on_host
@@ -20,6 +21,8 @@ from halotui.model import Buffer, Device, LogFacts
 from halotui.safe import clean
 
 MOST_BREAKDOWNS = 4  # of memory, of one load
+REFUSED = "the server says that the vocabularies are not compatible, and does not draft"
+TRANSLATED = "the server says that the vocabularies are not compatible, and translates each draft by its text"
 
 
 class Facts:
@@ -93,7 +96,7 @@ class Facts:
         self._loading = line
         self._breakdowns.clear()
         self._speculation_types(())
-        self._know(model_loaded=False, draft_loaded=None, draft_failed=None)
+        self._know(model_loaded=False, draft_loaded=None, draft_failed=None, draft_mismatch=None)
         self._forget_contexts(found, line)
 
     def _forget_contexts(self, _: re.Match[bytes], line: Line) -> None:
@@ -132,6 +135,9 @@ class Facts:
         self._speculation.on = False
         self._know(draft_loaded=False, draft_failed=clean(found[0]))
 
+    def _other_vocabulary(self, found: re.Match[bytes], line: Line) -> None:
+        self._know(draft_mismatch=TRANSLATED if b"translated" in found[0] else REFUSED)
+
     def _speculates(self, _: re.Match[bytes], line: Line) -> None:
         self._speculation.on = True
 
@@ -161,6 +167,10 @@ class Facts:
     def _of_context(self, found: re.Match[bytes], line: Line) -> None:
         if self._of_target():
             self._learn(found, line)
+
+    def _load_mode(self, found: re.Match[bytes], line: Line) -> None:
+        if self._of_target():
+            self._know(mmap=maps(_text(found[2])) if found[2] else found[1] == b"true")
 
     def _asked_attention(self, found: re.Match[bytes], line: Line) -> None:
         if self._of_target():
@@ -336,6 +346,16 @@ _ROWS = (
         _F._device,
         _evidence(3),
     ),
+    _row(
+        b"print_info: arch ",
+        rb"^(?:llm_load_)?print_info: arch += (?P<architecture>[\w.-]{1,40})\s*$",
+        _F._of_context,
+    ),
+    _row(
+        b"loading model tensors",
+        rb"\((?:mmap = (true|false)(?:, direct_io = false)?|load_mode = ([\w+]{1,12}))\)",
+        _F._load_mode,
+    ),
     _row(b"layers to GPU", rb"offloaded" + _N + rb"/" + _N + rb" layers to GPU", _F._offloaded),
     _row(
         b" buffer size = ",
@@ -365,6 +385,8 @@ _ROWS = (
     ),
     _row(b"graph nodes ", rb"graph nodes +=" + _N.replace(b"(", b"(?P<graph_nodes>"), _F._of_context),
     _row(b"graph splits = ", rb"graph splits =" + _N.replace(b"(", b"(?P<graph_splits>"), _F._of_context),
+    _row(b"draft vocabs are not", rb"vocabs are not compatible.*", _F._other_vocabulary),
+    _row(b"is not compatible with", rb"target model '.*tokens will be translated", _F._other_vocabulary),
     _row(b"loading draft model", rb"loading draft model(?: '(.*)')?", _F._load_draft),
     _row(b"MTP draft context", rb": creating MTP draft context", _F._load_draft),
     _row(

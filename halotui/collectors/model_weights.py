@@ -12,6 +12,7 @@ from pathlib import Path
 
 from halotui.actions import ActionError
 from halotui.gguf import weights
+from halotui.gguf.model_file import mismatch, parts_of, read_header
 from halotui.gguf.weights import Weights
 from halotui.hosts import Host
 from halotui.model import Server, SourceState, Unavailable
@@ -23,9 +24,9 @@ _HINT = "give this user the right to read the model's file; without it active pa
 _HIDDEN = Unavailable(SourceState.DENIED, "the file systems of its process are not ours to see", _HINT)
 
 
-def place(host: Host, server: Server) -> Path:
-    """Where the model's first file is, as we see it. Raises Unavailable."""
-    path = server.model_path
+def place(host: Host, server: Server, path: str | None = None) -> Path:
+    """Where the model's first file is, or another one that it names, as we see it. Raises Unavailable."""
+    path = path or server.model_path
     if not path or server.pid is None:
         raise Unavailable(SourceState.NO_DATA, "the path of its model is not known")
     process = host.procfs / str(server.pid)
@@ -44,6 +45,22 @@ def stamp(path: Path) -> Stamp:
     except (OSError, ValueError) as error:
         raise _trouble(error) from None
     return about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size
+
+
+def size(path: Path) -> int:
+    """Bytes of all the model's files, without a look into them. Raises Unavailable."""
+    parts, missing = parts_of(path, 2)  # by their names: how many there are is not read
+    if missing:
+        raise Unavailable(SourceState.ABSENT, "a part of the model's file is missing")
+    return sum(stamp(part)[3] for part in parts)
+
+
+def unfit(target: Path, draft: Path) -> str | None:
+    """Why the draft model's vocabulary does not fit. Reads both: up to a second. Raises Unavailable."""
+    try:
+        return mismatch(read_header(target).vocabulary, read_header(draft).vocabulary)
+    except (ActionError, OSError) as error:
+        raise Unavailable(SourceState.FAILED, "a vocabulary cannot be read") from error
 
 
 def read(path: Path) -> Weights:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from halotui.gguf.model_file import count_of, parts_of
 from halotui.gguf.reader import Raw, Tensor, read
 from halotui.gguf.types import BLOCKS
+from halotui.safe import clean
 
 _MOST = 1 << 53  # elements and bytes: beyond lies no model
 _HEADER = 64 << 20  # bytes that a header may have
@@ -35,6 +36,7 @@ class Weights(Struct, frozen=True, kw_only=True):
     """
 
     parameters: int
+    architecture: str | None = None
     bytes: int | None = None
     active_parameters: int | None = None
     token_bytes: int | None = None
@@ -73,7 +75,10 @@ def weigh(first: Raw, tensors: Sequence[Tensor], size: int) -> Weights | None:
     if sum(known) > size:
         return None
     experts, used = told("expert_count"), told("expert_used_count")
-    found = Weights(parameters=parameters, bytes=whole, experts=experts, experts_used=used)
+    named = clean(architecture, 60) or None if isinstance(architecture, str) else None
+    found = Weights(
+        parameters=parameters, architecture=named, bytes=whole, experts=experts, experts_used=used
+    )
     if whole is not None and size > _FILLED * whole + _HEADER:
         return found
     names = {tensor.name for tensor in tensors}
@@ -97,6 +102,7 @@ def weigh(first: Raw, tensors: Sequence[Tensor], size: int) -> Weights | None:
         read_bytes += (number or 0) * share
     return Weights(
         parameters=parameters,
+        architecture=named,
         bytes=whole,
         active_parameters=round(active) or None,
         token_bytes=(round(read_bytes) or None) if whole is not None else None,

@@ -10,7 +10,9 @@ from functools import lru_cache
 
 from msgspec.structs import replace
 
+from halotui.collectors import environment
 from halotui.collectors.log_events import CAUSES, ROWS
+from halotui.collectors.log_facts import REFUSED, TRANSLATED
 from halotui.collectors.log_tasks import REASONS
 from halotui.model import Buffer, Device, Request, ServedModel, ServerFacts
 
@@ -63,6 +65,21 @@ _MODEL_TYPE = re.compile(  # ftype, as llama.cpp names them
     re.A,
 )
 _ATTENTION = frozenset(("on", "off", "auto"))
+_ARCHITECTURE = re.compile(
+    r"(?:apertus|arcee|arctic|baichuan|bailing|bert|bitnet|bloom|chatglm|codeshell|cogvlm|command|dbrx|deepseek"
+    r"|dots|dream|ernie|eurobert|exaone|falcon|gemma|glm|gpt|granite|grok|grovemoe|hunyuan|internlm|jais|jamba"
+    r"|jina|kimi|lfm|llada|llama|maincoder|mamba|megrez|mellum|mimo|minicpm|minimax|mistral|mixtral|modern-bert"
+    r"|mpt|nemotron|neo-bert|nomic|olmo|openelm|orion|paddleocr|pangu|phi|plamo|plm|pixtral|qwen|refact|rnd|rwkv"
+    r"|seed|smallthinker|smollm|solar|stablelm|starcoder|step|t5|talkie|wavtokenizer|xverse)[a-z\d_.-]{0,16}",
+    re.A,
+)
+_LAYERS = re.compile(r"-?\d{1,6}|all|auto", re.A)
+_MISMATCH = re.compile(
+    r"[A-Z]{3,4} and [A-Z]{3,4} tokenizers|only one of them adds a (?:first|last) token"
+    r"|the (?:first|last) token is \d{1,12} and \d{1,12}|[\d,]{1,16} and [\d,]{1,16} tokens"
+    rf"|token [\d,]{{1,16}} is another text|{re.escape(REFUSED)}|{re.escape(TRANSLATED)}",
+    re.A,
+)
 
 
 def is_ours(text: str) -> bool:
@@ -110,6 +127,11 @@ def told_facts(facts: ServerFacts) -> ServerFacts:
         "flash_attention": facts.flash_attention if facts.flash_attention in _ATTENTION else None,
         "rpc_peers": tuple(filter(_PEER.fullmatch, facts.rpc_peers)),
         "model_type": _shaped(facts.model_type, _MODEL_TYPE),
+        "architecture": _shaped(facts.architecture, _ARCHITECTURE),
+        "layers_asked": _shaped(facts.layers_asked, _LAYERS),
+        "device_asked": _devices(facts.device_asked),
+        "environment": _environment(facts.environment),
+        "draft_mismatch": _shaped(facts.draft_mismatch, _MISMATCH),
     }
     changed = {key: value for key, value in told.items() if value != getattr(facts, key)}
     return replace(facts, **changed) if changed else facts
@@ -122,6 +144,14 @@ def _is_device(device: Device) -> bool:
 def _device(device: Device) -> Device:
     name = _shaped(device.name, _DEVICE_NAME)
     return device if name == device.name else replace(device, name=name)
+
+
+def _devices(asked: str | None) -> str | None:
+    return asked if asked and all(map(_DEVICE_ID.fullmatch, asked.split(","))) else None
+
+
+def _environment(pairs: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return None if pairs is None else tuple(filter(environment.is_told, pairs))
 
 
 def _is_buffer(buffer: Buffer) -> bool:

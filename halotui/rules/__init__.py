@@ -34,6 +34,7 @@ class Symptom(Struct, frozen=True, kw_only=True):
     fix: str | None = None
     patch: Patch | None = None
     causes: tuple[Cause, ...] = ()
+    doubtful: bool = False  # too little is seen to fire: it is pending, whatever its hold
 
 
 class Undefined(Struct, frozen=True):
@@ -50,6 +51,7 @@ class View(Struct, frozen=True):
     findings: Mapping[tuple[str, str], Finding] = {}  # what fires, by rule id and subject
     baselines: Baselines = NONE  # what is usual on this box
     levels: Mapping[str, float] = {}  # of the rule that is asked: its own, unless the user set others
+    last: Mapping[tuple[str, str], Symptom] = {}  # what was said last of what fires or is about to
 
     def firing(self, rule_id: str, subject: str) -> bool:
         """Whether the alarm is up, so that a check can hold it to its clear level."""
@@ -73,6 +75,7 @@ class Level(Struct, frozen=True, kw_only=True):
     help: str  # what it is, with its unit
     least: float = 0.0
     most: float = inf
+    above: str = ""  # the level that it may not be below
 
 
 class Proof(StrEnum):
@@ -97,13 +100,14 @@ class Rule(Struct, frozen=True, kw_only=True):
     window: str = "now"  # how far back it looks, in words
     clears: str = ""  # when it is over, in words with numbers
     levels: tuple[Level, ...] = ()  # its thresholds: ``view.levels["warning"]``
-    evidence: str = ""  # how its evidence reads: {…} stands for a number or a name, […] may be missing
+    evidence: str = ""  # how it reads: {…} stands for one or more characters, […] may be missing
     needs: tuple[str, ...] = ()  # what it reads, as struct.attribute of ``model``
     marks: tuple[str, ...] = ()  # the fields on screen that it is about
     freezes: bool = False  # what is measured meanwhile is no example of what is usual: baselines wait
     proof: Proof = Proof.FRAMES
     reference: str | None = None
     patch: Patch | None = None  # for ``Finding.patch``: only where a relaunch with it is the cure
+    may_patch: bool = False  # its symptoms may bring a patch of their own
 
 
 def _all() -> tuple[Rule, ...]:

@@ -1,6 +1,7 @@
 """What a server's log reported and a person should know: said for ten minutes, with numbers and a way out.
 
-Its kinds are those of ``collectors.log_events``. That a draft model was refused is ``spec-unused``'s.
+Its kinds are those of ``collectors.log_events``. That a draft model was refused is ``draft-vocab``'s or
+``spec-unused``'s.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from msgspec import Struct
 from halotui.format import count, duration, size
 from halotui.history import EVENTS, Noted
 from halotui.model import Patch, Server, ServerState, Severity
-from halotui.rules import Rule, Symptom, Undefined, View
+from halotui.rules import Level, Proof, Rule, Symptom, Undefined, View
 
-WINDOW = 600.0  # seconds after the last one
+WINDOW = "window_seconds"
 STEP = 1024  # tokens that a context is rounded up to
 
 _TOO_LONG = re.compile(r"\((\d{1,12}) tokens\) exceeds the available context size \((\d{1,12}) tokens\)")
@@ -26,22 +27,26 @@ _Cure = tuple[Patch | None, str]  # what a relaunch would change, and what it co
 
 class _Kind(Struct, frozen=True, kw_only=True):
     """One kind of event. ``outlives`` a restart: a crash is news after it as well. ``lasts`` as long as the
-    server's reason has these words."""
+    server's reason has these words. ``freezes``: requests beside it are no example of the usual speed."""
 
     kind: str
     title: str
     why: str
     fix: str
+    id: str = ""  # of the rule, where it is not the kind's
     severity: Severity = Severity.WARNING
     outlives: bool = False
     lasts: str = ""
+    freezes: bool = False
+    proof: Proof = Proof.RECORDED
     cure: Callable[[View, Server, Sequence[Noted]], _Cure | None] | None = None
     marks: tuple[str, ...] = ()
 
 
 def _check(kind: _Kind, view: View) -> Iterator[Symptom | Undefined]:
     for server in view.frame.servers:
-        noted = _recent(view, server, kind)
+        told = view.history.events(server.url).get(kind.kind)
+        noted = _recent(view, server, kind, told) if told else []
         lasts = bool(kind.lasts) and kind.lasts in (server.reason or "")
         if noted or lasts:
             cure = kind.cure(view, server, noted) if kind.cure is not None else None
@@ -55,14 +60,13 @@ def _check(kind: _Kind, view: View) -> Iterator[Symptom | Undefined]:
             )
 
 
-def _recent(view: View, server: Server, kind: _Kind) -> list[Noted]:
+def _recent(view: View, server: Server, kind: _Kind, told: Sequence[Noted]) -> list[Noted]:
     """Those of the window, and since the last process began that served."""
-    now, since = view.frame.time, view.frame.time - WINDOW
+    now, since = view.frame.time, view.frame.time - view.levels[WINDOW]
     started = view.history.started(server.url)
     if not kind.outlives and started is not None:
         since = max(since, started)
-    noted = view.history.events(server.url).get(kind.kind, ())
-    return [one for one in noted if since <= min(one.time, now)]
+    return [one for one in told if since <= min(one.time, now)]
 
 
 def _evidence(view: View, noted: Sequence[Noted]) -> str:
@@ -182,6 +186,7 @@ _KINDS = (
     ),
     _Kind(
         kind="context-exceeded",
+        proof=Proof.REAL,
         title="Requests are longer than the context",
         why="They are refused with status 400; the client sees an error, and no answer.",
         fix="Shorten the requests, or relaunch with more context.",
@@ -208,6 +213,7 @@ _KINDS = (
     ),
     _Kind(
         kind="abort",
+        id="server-abort",
         severity=Severity.CRITICAL,
         outlives=True,
         title="llama-server aborted",
@@ -219,6 +225,7 @@ _KINDS = (
         kind="out-of-memory",
         severity=Severity.CRITICAL,
         outlives=True,
+        freezes=True,
         title="Out of memory",
         why="A buffer could not be allocated. GTT, RAM or the limit of one Vulkan buffer was the end.",
         fix="Relaunch with a smaller context or KV type, or stop another server.",
@@ -235,6 +242,8 @@ _KINDS = (
     _Kind(
         kind="port-shared",
         lasts="servers share this port",
+        freezes=True,
+        proof=Proof.FRAMES,
         title="Two servers share one port",
         why="Builds up to about b7347 bind a port that is taken (SO_REUSEPORT): the two answer in turn, each "
         "with a model and slots of its own.",
@@ -258,6 +267,7 @@ _KINDS = (
         kind="gpu-hang",
         severity=Severity.CRITICAL,
         outlives=True,
+        freezes=True,
         title="The GPU hung",
         why="A job on the GPU did not come back. The driver resets it, and what was on it is lost.",
         fix="See 'journalctl -k' for the ring that timed out; start it again, with a smaller -ub if need be.",
@@ -266,6 +276,7 @@ _KINDS = (
         kind="device-lost",
         severity=Severity.CRITICAL,
         outlives=True,
+        freezes=True,
         title="The GPU was lost",
         why="The driver took the device away from the server, as it does after a hang.",
         fix="See 'journalctl -k'; start the server again. A driver or firmware update may be the cure.",
@@ -274,6 +285,7 @@ _KINDS = (
         kind="gpu-error",
         severity=Severity.CRITICAL,
         outlives=True,
+        freezes=True,
         title="A call to the GPU failed",
         why="ROCm or CUDA refused a call: a kernel that is not there for this GPU, memory, or a fault.",
         fix="Read the line that names the call; another build or backend may be the cure.",
@@ -281,6 +293,7 @@ _KINDS = (
     _Kind(
         kind="compute-error",
         severity=Severity.CRITICAL,
+        freezes=True,
         title="The backend fails to compute",
         why="The graph did not run to its end, so requests end in error.",
         fix="Relaunch; if it comes back, take another backend or build.",
@@ -299,13 +312,29 @@ _KINDS = (
     ),
 )
 
+
+def _clears(kind: _Kind) -> str:
+    after = "10 minutes after the last one"
+    if kind.outlives:
+        return after
+    return f"{after}, or when the server restarts" + ("; not while it lasts" if kind.lasts else "")
+
+
 RULES = tuple(
     Rule(
-        id=kind.kind,
+        id=kind.id or kind.kind,
         check=partial(_check, kind),
         severity=kind.severity,
+        title=kind.title,
         why=kind.why,
         fix=kind.fix,
+        window="10 minutes",
+        clears=_clears(kind),
+        levels=(Level(name=WINDOW, value=600, help="seconds after the last one", least=1),),
+        evidence="[slot {slot}: ]{what}[; [{number} times, last ]{age} ago]",
+        freezes=kind.freezes,
+        proof=kind.proof,
+        may_patch=kind.cure not in (None, _ours),  # that one only has words
         needs=("server.events", "server.uptime_seconds", "server.state", "server.reason"),
         marks=kind.marks,
     )

@@ -13,10 +13,9 @@ from halotui.collectors.kernel_lines import CULPRIT, KINDS, RECOVERED, Part, slo
 from halotui.format import clock, count, duration
 from halotui.history import KernelNoted
 from halotui.model import KERNEL_SOURCE, MEMORY_SOURCE, Frame, KernelEvent, Platform, Server, Severity
-from halotui.rules import Rule, Symptom, View
+from halotui.rules import Level, Proof, Rule, Symptom, View
 
-GPU_WINDOW = 600.0  # seconds after the last one
-OOM_WINDOW = 1800.0
+WINDOW = "window_seconds"
 SETTLES = 5.0  # seconds after a reset in which its echoes may come
 QUOTED = 140  # characters of the kernel's own words
 
@@ -73,7 +72,7 @@ def _by_gpu(view: View) -> dict[str, list[KernelNoted]]:
     gpus = view.frame.gpus
     slot = gpus[0].id if len(gpus) == 1 else KERNEL_SOURCE
     found: dict[str, list[KernelNoted]] = {}
-    for one in _recent(view, GPU_WINDOW):
+    for one in _recent(view):
         if one.event.kind in FAULTS or one.event.kind in BACK or one.event.kind == CULPRIT:
             slot = slot_of(one.event.detail or "") or slot
             found.setdefault(slot, []).append(one)
@@ -176,7 +175,7 @@ def _major(platform: Platform | None) -> int | None:
 
 
 def _oom_kill(view: View) -> Iterator[Symptom]:
-    kills = [one for one in _recent(view, OOM_WINDOW) if one.event.kind in KILLS]
+    kills = [one for one in _recent(view) if one.event.kind in KILLS]
     if not kills:
         return
     kills.sort(key=lambda one: (_serves(one.event), one.time))  # a server's counts more; else the newest
@@ -206,8 +205,8 @@ def _serves(event: KernelEvent) -> bool:
     return (event.process or "").startswith(_SERVERS)
 
 
-def _recent(view: View, window: float) -> list[KernelNoted]:
-    now = view.frame.time
+def _recent(view: View) -> list[KernelNoted]:
+    now, window = view.frame.time, view.levels[WINDOW]
     return [one for one in view.history.kernel() if now - window <= min(one.time, now)]
 
 
@@ -224,7 +223,15 @@ RULES = (
     Rule(
         id="gpu-fault",
         check=_gpu_fault,
+        title="The kernel says that the GPU hung or faulted",
         severity=Severity.CRITICAL,
+        window="10 minutes",
+        clears="10 minutes after the last fault; from the reset on it is a warning",
+        levels=(Level(name=WINDOW, value=600, help="seconds after the last fault", least=1),),
+        evidence="{what}[; {process} (pid {pid}) was at work[, which serves {url}]][; {faults} faults]"
+        "; last {age} ago[; kernel: {line}]",
+        freezes=True,
+        proof=Proof.RECORDED,
         needs=("frame.kernel", "server.pid", "platform.kernel", "platform.module_parameters"),
         marks=("gpu.busy_percent",),
         why="A job on the GPU, or its scheduler, did not come back. The driver resets the GPU; what was on "
@@ -236,7 +243,13 @@ RULES = (
     Rule(
         id="oom-kill",
         check=_oom_kill,
+        title="The kernel killed a process for want of memory",
         severity=Severity.CRITICAL,
+        window="30 minutes",
+        clears="30 minutes after the last kill",
+        levels=(Level(name=WINDOW, value=1800, help="seconds after the last kill", least=1),),
+        evidence="{process}[ (pid {pid})]; {age} ago[; {number} processes were killed][; kernel: {line}]",
+        proof=Proof.RECORDED,
         needs=("frame.kernel",),
         marks=("memory.available_bytes",),
         why="RAM and swap were used up, and the kernel ended a process to go on. GTT is RAM but counts as no "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct
@@ -11,8 +12,12 @@ from halotui.format import size
 from halotui.model import Severity
 
 LEAST_BUILD = 1000  # below it the number is that of a shallow clone, and says nothing
-_LARGE = 64 << 30  # bytes of weights from which loads get slow or hang
+LARGE = 64 << 30  # bytes of weights from which loads get slow or hang
 _DRAFT_NEEDS_TYPE = 9000  # builds from about here on load -md and do not use it
+_ROLLS_BACK = 9200  # builds from here on restore a recurrent state: PR #19493, merged in April 2026
+_HYBRIDS = ("qwen35moe", "qwen36moe", "qwen3next")
+_IOMMU_OFF = frozenset(("amd_iommu=off", "iommu=off"))  # words of the kernel's command line
+_OWN_VERSION = "11.5.1"  # what gfx1151 is called: to say so changes nothing
 
 
 class Deal(Struct, frozen=True, kw_only=True):
@@ -26,8 +31,8 @@ class Deal(Struct, frozen=True, kw_only=True):
     architecture: str | None = None
     weights_bytes: int | None = None
     experts: int | None = None
-    env: Mapping[str, str] = {}
-    kernel: str | None = None  # /proc/cmdline
+    env: Mapping[str, str] | None = {}  # None: not ours to see
+    kernel: str | None = None  # /proc/cmdline; "": not known
 
     def text(self, name: str) -> str:
         """A setting as lower-case text; empty when it is not set."""
@@ -38,8 +43,23 @@ class Deal(Struct, frozen=True, kw_only=True):
         return self.build if self.build is not None and self.build >= LEAST_BUILD else None
 
     @property
+    def build_words(self) -> str:
+        return f"b{self.known_build}" if self.known_build else "unknown"
+
+    def variable(self, name: str) -> str:
+        """Of the environment; empty when it is not set, or not known."""
+        return (self.env or {}).get(name, "")
+
+    @property
     def flash_off(self) -> bool:
         return self.text("fa") in ("off", "false", "0")
+
+    @property
+    def is_qwen3(self) -> bool:
+        """Of the family that was measured, not of those after it."""
+        if self.architecture is not None:
+            return self.architecture == "qwen3moe"
+        return _QWEN3.search(self.model) is not None
 
     @property
     def drafts(self) -> bool:
@@ -56,6 +76,7 @@ class Pair(Struct, frozen=True, kw_only=True):
 
     id: str
     check: Callable[[Deal], str | None]
+    backend: str | None = None  # only there; None: with any
     title: str
     why: str
     fix: str
@@ -66,14 +87,19 @@ class Pair(Struct, frozen=True, kw_only=True):
 def bad_pairs(deal: Deal) -> Iterator[tuple[Pair, str]]:
     """The pairs that are there, each with its evidence; the most severe first."""
     for pair in PAIRS:
-        evidence = pair.check(deal)
+        evidence = judged(pair, deal)
         if evidence:
             yield pair, evidence
 
 
+def judged(pair: Pair, deal: Deal) -> str | None:
+    """The evidence, or None when the pair is not there."""
+    return pair.check(deal) if pair.backend in (None, deal.backend) else None
+
+
 def _kv_asymmetric(deal: Deal) -> str | None:
     k, v = deal.text("ctk") or "f16", deal.text("ctv") or "f16"
-    return f"-ctk {k} -ctv {v} on Vulkan" if deal.backend == "vulkan" and k != v else None
+    return f"-ctk {k} -ctv {v} on Vulkan" if k != v else None
 
 
 def _kv_without_flash(deal: Deal) -> str | None:
@@ -85,9 +111,9 @@ def _kv_without_flash(deal: Deal) -> str | None:
 def _glm_vulkan(deal: Deal) -> str | None:
     glm = "glm" in deal.model.lower() and "4.7" in deal.model
     build = deal.known_build
-    if deal.backend != "vulkan" or not glm or (build is not None and build <= 7667):
+    if not glm or (build is not None and build <= 7667):
         return None
-    return f"{deal.model} on Vulkan, build {f'b{build}' if build else 'unknown'}"
+    return f"{deal.model} on Vulkan, build {deal.build_words}"
 
 
 def _spec_unused(deal: Deal) -> str | None:
@@ -115,22 +141,21 @@ def _np_slots(deal: Deal) -> str | None:
 
 
 def _moe_batch(deal: Deal) -> str | None:
-    qwen = "qwen3" in (deal.architecture or "") or "qwen3" in deal.model.lower()
     batch = deal.values.get("b")
-    if deal.backend != "vulkan" or not qwen or not deal.experts or batch == 256:
+    if not deal.is_qwen3 or not deal.experts or batch == 256:
         return None
     return f"Qwen3 MoE on Vulkan with -b {batch or 2048}"
 
 
 def _hybrid_spec(deal: Deal) -> str | None:
-    hybrid = (deal.architecture or "").startswith(("qwen35moe", "qwen36moe", "qwen3next"))
-    return (
-        f"{deal.architecture} with {deal.text('spec') or 'a draft model'}" if hybrid and deal.drafts else None
-    )
+    hybrid, build = (deal.architecture or "").startswith(_HYBRIDS), deal.known_build
+    if not hybrid or not deal.drafts or (build is not None and build >= _ROLLS_BACK):
+        return None
+    return f"{deal.architecture} with {deal.text('spec') or 'a draft model'}, build {deal.build_words}"
 
 
 def _slow_load(deal: Deal) -> str | None:
-    if deal.backend != "rocm" or deal.values.get("mmap") is False:
+    if deal.values.get("mmap") is False:
         return None
     weights = deal.weights_bytes
     return f"{f'{size(weights)} of ' if weights else ''}weights by mmap on ROCm"
@@ -138,26 +163,26 @@ def _slow_load(deal: Deal) -> str | None:
 
 def _iommu(deal: Deal) -> str | None:
     words = (deal.kernel or "").split()
-    large = (deal.weights_bytes or 0) > _LARGE
-    if deal.backend != "vulkan" or not large or not words or "amd_iommu=off" in words:
+    large = (deal.weights_bytes or 0) > LARGE
+    if not large or not words or not _IOMMU_OFF.isdisjoint(words):
         return None
     return f"{size(deal.weights_bytes or 0)} of weights on Vulkan, no amd_iommu=off"
 
 
 def _blas_off(deal: Deal) -> str | None:
-    on = deal.env.get("ROCBLAS_USE_HIPBLASLT") == "1"
-    return "ROCBLAS_USE_HIPBLASLT is not 1" if deal.backend == "rocm" and not on else None
+    value = deal.variable("ROCBLAS_USE_HIPBLASLT")
+    return f"ROCBLAS_USE_HIPBLASLT is {value or 'not set'}" if value != "1" else None
 
 
 def _hsa_override(deal: Deal) -> str | None:
     # its value is a version: nothing that could not be shown
-    version = deal.env.get("HSA_OVERRIDE_GFX_VERSION")
-    return f"HSA_OVERRIDE_GFX_VERSION={version}" if version and deal.backend in ("rocm", None) else None
+    version = deal.variable("HSA_OVERRIDE_GFX_VERSION")
+    return f"HSA_OVERRIDE_GFX_VERSION={version}" if version not in ("", _OWN_VERSION) else None
 
 
 def _unified_memory(deal: Deal) -> str | None:
-    on = deal.env.get("GGML_CUDA_ENABLE_UNIFIED_MEMORY")
-    return f"GGML_CUDA_ENABLE_UNIFIED_MEMORY={on}" if on and deal.backend == "vulkan" else None
+    on = deal.variable("GGML_CUDA_ENABLE_UNIFIED_MEMORY")
+    return f"GGML_CUDA_ENABLE_UNIFIED_MEMORY={on}" if on else None
 
 
 def _ngram_map(deal: Deal) -> str | None:
@@ -178,6 +203,7 @@ def _cpu_layers(deal: Deal) -> str | None:
     return f"{'-ngl 0' if layers == 0 else '-dev none'} with a {deal.backend} build"
 
 
+_QWEN3 = re.compile(r"qwen3(?![\d.])(?!.?next)", re.I)
 _ISSUE = "https://github.com/ggml-org/llama.cpp/issues/"
 
 PAIRS = (
@@ -192,6 +218,7 @@ PAIRS = (
     Pair(
         id="glm-vulkan",
         check=_glm_vulkan,
+        backend="vulkan",
         title="GLM-4.7 repeats garbage on Vulkan",
         why="Known on long prompts after b7667.",
         fix="Take a ROCm profile for this model.",
@@ -201,9 +228,10 @@ PAIRS = (
         id="hybrid-spec",
         check=_hybrid_spec,
         title="Drafts corrupt the state of a hybrid model",
-        why="Its recurrent layers cannot be rolled back on builds without the patch.",
-        fix="Take a build with #20075, or go without speculation.",
-        reference=_ISSUE + "20075",
+        why="A rejected draft cannot be taken back from its recurrent layers. Builds from about b9200 on "
+        "restore them (PR #19493; #20075 was an earlier patch).",
+        fix="Take a build of May 2026 or later, or go without speculation.",
+        reference="https://github.com/ggml-org/llama.cpp/pull/19493",
     ),
     Pair(
         id="ngram-map-abort",
@@ -232,6 +260,7 @@ PAIRS = (
     Pair(
         id="kv-asymmetric",
         check=_kv_asymmetric,
+        backend="vulkan",
         title="K and V caches differ on Vulkan",
         why="Three times slower, or time-outs, at 32K of context.",
         fix="Set ctk and ctv to the same type.",
@@ -239,14 +268,16 @@ PAIRS = (
     Pair(
         id="iommu",
         check=_iommu,
+        backend="vulkan",
         title="Large models hang on Vulkan with the IOMMU on",
         why="Loads of more than 64 GB take over 20 minutes, or never end.",
-        fix="Boot with amd_iommu=off (128 GB boxes).",
+        fix="Boot with amd_iommu=off (128 GB boxes); the NPU is gone then.",
         reference=_ISSUE + "14854",
     ),
     Pair(
         id="slow-load",
         check=_slow_load,
+        backend="rocm",
         title="ROCm loads slowly by mmap",
         why="Pages come in one by one; past 64 GB it takes very long.",
         fix="Set mmap=false.",
@@ -262,6 +293,7 @@ PAIRS = (
     Pair(
         id="moe-batch",
         check=_moe_batch,
+        backend="vulkan",
         title="Qwen3 MoE wants a small batch on Vulkan",
         why="Prefill was 70 t/s where -b 256 gave 118.",
         fix="Set b=256 (on Vulkan only: it slows ROCm).",
@@ -269,9 +301,10 @@ PAIRS = (
     Pair(
         id="blas-off",
         check=_blas_off,
+        backend="rocm",
         title="hipBLASLt is off",
         why="Prefill was 344 t/s where it gave 986.",
-        fix="Set ROCBLAS_USE_HIPBLASLT=1 in the profile's env.",
+        fix="Set ROCBLAS_USE_HIPBLASLT=1 in its environment.",
     ),
     Pair(
         id="spec-slots",
@@ -292,6 +325,7 @@ PAIRS = (
     Pair(
         id="hsa-override",
         check=_hsa_override,
+        backend="rocm",
         severity=Severity.INFO,
         title="The GPU is run as another one",
         why="It can be 2 to 6 times faster in rocBLAS, and brings MES errors over time.",
@@ -300,9 +334,10 @@ PAIRS = (
     Pair(
         id="uma-vulkan",
         check=_unified_memory,
+        backend="vulkan",
         severity=Severity.INFO,
         title="A ROCm variable has no use on Vulkan",
         why="It is left over from another backend.",
-        fix="Take it out of the profile's env.",
+        fix="Take it out of its environment.",
     ),
 )

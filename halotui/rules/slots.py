@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from halotui.format import count, duration, size
 from halotui.model import Server, ServerState, Severity, Slot, SlotPhase
-from halotui.rules import Rule, Symptom, Undefined, View
+from halotui.rules import Level, Proof, Rule, Symptom, Undefined, View
 
 _WHY_ONE = (
     "Builds around b7347 take -np 1 for their default and start 4 slots with a unified KV cache: "
@@ -52,25 +52,22 @@ def _slots(number: int) -> str:
     return f"{count(number)} slot{'' if number == 1 else 's'}"
 
 
-_DECODE = (60.0, 300.0)  # seconds without a token: when it is worth a word, and when it is stuck
-_PROMPT = (180.0, 600.0)  # a batch shows nothing until it is done, and at great depth takes minutes
-
-
 def _stuck(view: View) -> Iterator[Symptom | Undefined]:
     for server in view.running:
         if server.state is ServerState.WAITING:  # it answers nobody: who is silent, not what stands still
             yield Undefined(server.url)
         elif server.state is not ServerState.BUSY:
             continue
-        elif symptom := _still(server):
+        elif symptom := _still(view, server):
             yield symptom
 
 
-def _still(server: Server) -> Symptom | None:
+def _still(view: View, server: Server) -> Symptom | None:
     at_work = [slot for slot in server.slots if slot.phase is not SlotPhase.IDLE]
     # The batch of one slot's prompt holds up those that decode as well.
     prompt = not at_work or any(slot.phase is SlotPhase.PROMPT for slot in at_work)
-    warns, severe = _PROMPT if prompt else _DECODE
+    work = "prompt" if prompt else "decode"
+    warns, severe = view.levels[f"{work}_seconds"], view.levels[f"{work}_critical_seconds"]
     stuck = [slot for slot in at_work if (slot.still_seconds or 0.0) >= warns]
     if stuck:
         longest = max(slot.still_seconds or 0.0 for slot in stuck)
@@ -100,10 +97,30 @@ def _where(slot: Slot) -> str:
     return f"slot {slot.id} still for {duration(slot.still_seconds or 0.0)}{where}"
 
 
+# A batch of a prompt shows nothing until it is done, and at great depth takes minutes.
+_LEVELS = (
+    Level(name="decode_seconds", value=60, help="seconds without a token", least=5),
+    Level(
+        name="decode_critical_seconds", value=300, help="the same, critical", least=5, above="decode_seconds"
+    ),
+    Level(name="prompt_seconds", value=180, help="seconds without a batch of a prompt", least=5),
+    Level(
+        name="prompt_critical_seconds", value=600, help="the same, critical", least=5, above="prompt_seconds"
+    ),
+)
+
 RULES = (
     Rule(
         id="slot-stuck",
         check=_stuck,
+        may_patch=True,
+        title="A slot at work stands still",
+        window="since it last moved",
+        clears="a token or a batch comes, or it has no work",
+        levels=_LEVELS,
+        evidence="{where} for {time}[ in a prompt][ after {tokens} tokens][; {requests} requests wait]"
+        "; /health says ok",
+        freezes=True,
         marks=("slot.still_seconds", "server.still_seconds"),
         needs=(
             "server.still_seconds",
@@ -122,7 +139,13 @@ RULES = (
     Rule(
         id="np-slots",
         check=_np_slots,
+        may_patch=True,
+        title="More or fewer slots than asked for",
         hold_seconds=3,
+        clears="it has as many as -np says",
+        evidence="-np {asked}, the server has {slots} ({factor}×)[, {tokens} tokens of context {whose}]"
+        "[, KV cache {size}][, {slots} of that context would need {size}]",
+        proof=Proof.DEMO,
         marks=("server.slots_total",),
         needs=(
             "server.slots_asked",

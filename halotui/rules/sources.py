@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from halotui.fields import CHARTED
 from halotui.format import count, duration
 from halotui.model import GPU_SOURCE, Server, ServerState, Severity, Source, SourceState
-from halotui.rules import Rule, Symptom, Undefined, View
+from halotui.rules import Level, Proof, Rule, Symptom, Undefined, View
 
 _RESET = {
     "severity": Severity.CRITICAL,
@@ -18,9 +18,10 @@ _RESET = {
     "fix": "Look for 'GPU reset' and 'ring timeout' in the kernel log (journalctl -k).",
 }
 
-SILENCE = 60.0  # seconds: a prompt batch at great depth may take that long on an older build
-
 _DOWN = "server-down"
+_GPU_FAULT = "gpu-fault"
+_TOGETHER = 60.0  # seconds between two sources of which one drags the other along: most are read more often
+_NAMED = 4  # of those that stopped together
 _LATE = (SourceState.STALE, SourceState.HUNG)
 _OF_GPU = ("gpu_metrics", "amdgpu_top", "amdsmi")  # what the GPU's numbers are made of: late with them
 _ENGINES = {  # else as it is called
@@ -113,16 +114,20 @@ def _name(server: Server) -> str:
 
 def _source_stale(view: View) -> Iterator[Symptom | Undefined]:
     late = [source for source in view.frame.sources if source.state in _LATE]
-    gpu = any(source.id == GPU_SOURCE for source in late)
+    gpu = next((source for source in late if source.id == GPU_SOURCE), None)
+    hangs = gpu is not None and gpu.state is SourceState.HUNG
+    with_it = [source for source in late if gpu is not None and _drags(gpu, source)]
     for source in late:
-        if not (gpu and source.id in _OF_GPU):
+        if source not in with_it:
             yield _late(source)
+    if gpu is not None and not (hangs and _explained(view)):
+        yield _late(gpu, [source for source in with_it if source.id not in (GPU_SOURCE, *_OF_GPU)])
     for server in view.frame.servers:
-        if server.state != ServerState.WAITING:
+        if server.state is not ServerState.WAITING or hangs:
             continue
         if server.waiting_seconds is None:
             yield Undefined(server.url)
-        elif server.waiting_seconds > SILENCE:
+        elif server.waiting_seconds > view.levels["silent_seconds"]:
             yield Symptom(
                 subject=server.url,
                 title="Server is silent: a long prompt batch, or wedged",
@@ -132,9 +137,24 @@ def _source_stale(view: View) -> Iterator[Symptom | Undefined]:
             )
 
 
-def _late(source: Source) -> Symptom:
+def _explained(view: View) -> bool:
+    """The kernel says that the GPU hangs: that nobody can read it is no news."""
+    return any(
+        id_ == _GPU_FAULT and found.severity is Severity.CRITICAL for (id_, _), found in view.findings.items()
+    )
+
+
+def _drags(gpu: Source, other: Source) -> bool:
+    """Whether the GPU's trouble explains the other's: a part of it, or what stopped at about that time."""
+    if other.id in (GPU_SOURCE, *_OF_GPU) or None in (gpu.since_time, other.since_time):
+        return True
+    return abs((other.since_time or 0.0) - (gpu.since_time or 0.0)) <= _TOGETHER
+
+
+def _late(source: Source, others: Sequence[Source] = ()) -> Symptom:
+    """``others`` stopped with it."""
     hung = source.state == SourceState.HUNG
-    kind = source.id.partition(" ")[0][:20]
+    kind = _kind(source)
     age = source.age_seconds
     facts = (
         source.name,
@@ -144,17 +164,32 @@ def _late(source: Source) -> Symptom:
     symptom = Symptom(
         subject=source.id,
         title=f"Source {kind} hangs" if hung else f"Source {kind} has stopped answering",
-        evidence=", ".join(fact for fact in facts if fact),
+        evidence=", ".join(fact for fact in facts if fact) + _named(others),
         fix=source.hint,
     )
-    return replace(symptom, **_RESET) if hung and kind == GPU_SOURCE else symptom
+    return replace(symptom, **_RESET) if hung and source.id == GPU_SOURCE else symptom
+
+
+def _named(others: Sequence[Source]) -> str:
+    kinds = list(dict.fromkeys(map(_kind, others)))
+    more = f" and {len(kinds) - _NAMED} more" if len(kinds) > _NAMED else ""
+    return f"; with it: {', '.join(kinds[:_NAMED])}{more}" if kinds else ""
+
+
+def _kind(source: Source) -> str:
+    """Without the server that it is of."""
+    return (source.id.partition(" ")[0] if "://" in source.id else source.id)[:20]
 
 
 RULES = (
     Rule(
         id=_DOWN,
         check=_server_down,
+        title="A server does not answer, or not as it should",
         hold_seconds=1,
+        clears="it answers",
+        evidence="{reason}[, after {number} finished requests]",
+        proof=Proof.REAL,
         needs=("server.state", "server.reason", "server.log_path"),
         why="Its port refuses connections: it ended, crashed, or was killed.",
         fix="Start it again. If it was killed, 'journalctl -k' names the reason, such as a lack of memory.",
@@ -162,8 +197,23 @@ RULES = (
     Rule(
         id="source-stale",
         check=_source_stale,
+        title="A source has stopped answering",
         hold_seconds=3,
-        needs=("source.state", "source.age_seconds", "server.state", "server.waiting_seconds"),
+        clears="it answers",
+        levels=(
+            # a prompt batch at great depth may take a minute on an older build
+            Level(name="silent_seconds", value=60, help="seconds that a server says nothing", least=5),
+        ),
+        evidence="[{source}, ]{reason}[, last answer {age} ago][, never answered][; with it: {others}]",
+        freezes=True,
+        proof=Proof.DEMO,
+        needs=(
+            "source.state",
+            "source.since_time",
+            "source.age_seconds",
+            "server.state",
+            "server.waiting_seconds",
+        ),
         why="It answered before and is late now. Its last numbers are old.",
         fix="Wait, or look at what it reads: the machine may be overloaded.",
     ),

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from operator import length_hint
 from statistics import median
 
 from msgspec import Struct
 
 from halotui.format import count, percent, rate
 from halotui.model import Request, Server, ServerState
-from halotui.rules import Rule, Symptom, Undefined, View
+from halotui.rules import Level, Proof, Rule, Symptom, Undefined, View
 
 _DECAY = "spec-decay"
 
+COVERAGE_FALLEN, ACCEPTANCE_FALLEN = 0.35, 0.5  # shares of what they were at first: no text's doing
 WINDOW = 200  # newest requests looked at
+GLANCE = 16  # of them, while none ends
 SHORT = 16  # tokens: a request or a draft below it says too little
 BASELINE = 4  # requests at most
 RECENT = 3  # requests at most
@@ -40,8 +44,6 @@ class _Signal(Struct, frozen=True, kw_only=True):
     floor: float  # a baseline below it has nothing to lose
     baseline: int  # requests at least
     recent: int  # requests at least
-    fires: float  # share of the baseline
-    clears: float
     title: str
     why: str
 
@@ -55,8 +57,6 @@ _COVERAGE = _Signal(
     floor=0.1,
     baseline=1,
     recent=2,
-    fires=0.35,
-    clears=0.6,
     title="Speculation drafts far less than at first",
     why="Known as llama.cpp #19231: a slot drafts in its first request, then hardly at all, while the "
     "acceptance ratio stays high.",
@@ -68,8 +68,6 @@ _ACCEPTANCE = _Signal(
     floor=0.2,
     baseline=3,
     recent=3,
-    fires=0.5,
-    clears=0.7,
     title="Drafts are accepted far less than at first",
     why="The drafts no longer fit: state carried over from one request to the next, or prompts of another "
     "kind. Rejected drafts cost time.",
@@ -105,9 +103,15 @@ def _spec_decay(view: View) -> Iterator[Symptom | Undefined]:
     for server in view.running:
         if server.speculative is False:
             continue
-        requests = [r for r in _requests(view, server) if (r.generation_tokens or 0) >= SHORT]
+        # Requests that end are the only news: between two of them all is as it was.
+        own = _requests(view, server, WINDOW if server.requests else GLANCE)
+        requests = [request for request in own if (request.generation_tokens or 0) >= SHORT]
         if requests and all(request.draft_tokens is None for request in requests[-RECENT:]):
             yield Undefined(server.url)
+            continue
+        if not server.requests:
+            last = view.last.get((_DECAY, server.url)) if own else None  # gone with its process
+            yield from () if last is None else (last,)
             continue
         falls = list(_falls(view, server, requests))
         if falls:
@@ -122,18 +126,19 @@ def _spec_decay(view: View) -> Iterator[Symptom | Undefined]:
             )
 
 
-def _requests(view: View, server: Server) -> list[Request]:
+def _requests(view: View, server: Server, newest: int = WINDOW) -> list[Request]:
     """Those of this process that know of drafts: one that was relaunched starts with a clean slate."""
     up = server.uptime_seconds
     start = view.frame.time - up if up is not None else float("-inf")
-    samples = list(view.history.requests(server.url))[-WINDOW:]
+    told = view.history.requests(server.url)
+    samples = islice(told, max(0, length_hint(told) - newest), None)
     return [s.request for s in samples if s.time >= start and s.request.source != "slots"]
 
 
 def _falls(view: View, server: Server, requests: list[Request]) -> Iterator[_Fall]:
     firing = view.firing(_DECAY, server.url)
     # A history that is full may have forgotten how it was before the alarm.
-    forgotten = firing and sum(1 for _ in view.history.requests(server.url)) >= WINDOW
+    forgotten = firing and length_hint(view.history.requests(server.url)) >= WINDOW
     slots: dict[int | None, list[Request]] = defaultdict(list)
     for request in requests:
         slots[request.slot].append(request)
@@ -141,7 +146,8 @@ def _falls(view: View, server: Server, requests: list[Request]) -> Iterator[_Fal
         for signal in (_COVERAGE, _ACCEPTANCE):
             least = max(signal.recent, NGRAM_RECENT if _is_ngram(server) else 0)
             fall = _fall(signal, slot, own, least, forgotten)
-            if fall is not None and fall.now < fall.was * (signal.clears if firing else signal.fires):
+            share = view.levels[f"{signal.name}_clears" if firing else f"{signal.name}_fires"]
+            if fall is not None and fall.now < fall.was * share:
                 yield fall
 
 
@@ -184,10 +190,13 @@ def _spec_unused(view: View) -> Iterator[Symptom | Undefined]:
         if server.speculative is None:
             yield Undefined(server.url)
             continue
-        requests = _requests(view, server)
-        drafted = any(request.draft_tokens for request in requests)  # tokens outweigh a flag
-        if server.speculative or drafted or server.state not in (ServerState.IDLE, ServerState.BUSY):
+        if server.speculative or server.state not in (ServerState.IDLE, ServerState.BUSY):
             continue
+        requests = _requests(view, server)
+        if any(request.draft_tokens for request in requests):  # tokens outweigh a flag
+            continue
+        if server.facts is not None and server.facts.draft_mismatch is not None:
+            continue  # draft-vocab says why
         asked = f"--spec-type {server.spec_type}" if types else f"draft model {server.draft_model}"
         yield Symptom(
             subject=server.url,
@@ -203,11 +212,45 @@ def _spec_unused(view: View) -> Iterator[Symptom | Undefined]:
 _WHY_REFUSED = "The server turned it off when it loaded: most often the two vocabularies differ."
 _FIX_REFUSED = "Look for the error in its log; pair the model with a draft model of its own family."
 
+_LEVELS = (
+    Level(
+        name="coverage_fires", value=COVERAGE_FALLEN, help="share of the slot's earlier coverage", most=1.0
+    ),
+    Level(
+        name="coverage_clears",
+        value=0.6,
+        help="share from which it is over",
+        most=1.0,
+        above="coverage_fires",
+    ),
+    Level(
+        name="acceptance_fires",
+        value=ACCEPTANCE_FALLEN,
+        help="share of the slot's earlier acceptance",
+        most=1.0,
+    ),
+    Level(
+        name="acceptance_clears",
+        value=0.7,
+        help="share from which it is over",
+        most=1.0,
+        above="acceptance_fires",
+    ),
+)
+
 RULES = (
     Rule(
         id=_DECAY,
         check=_spec_decay,
-        marks=("server.draft_acceptance_ratio", "server.draft_coverage_ratio"),
+        title="Speculation drafts far less than at first",
+        window="the first 4 and the last 3 requests of a slot, of 200",
+        clears="coverage is at 60 % of what it was, acceptance at 70 %; or the server restarts",
+        levels=_LEVELS,
+        evidence="[decode {before} → {after} t/s; ]{slot}: {signal} {was}[ over {number} earlier], "
+        "{now} over the last {number} requests[; {number} slots affected]",
+        freezes=True,
+        proof=Proof.REAL,
+        marks=("server.draft_coverage_ratio", "server.draft_acceptance_ratio"),
         needs=(
             "server.speculative",
             "server.spec_type",
@@ -226,7 +269,14 @@ RULES = (
     Rule(
         id="spec-unused",
         check=_spec_unused,
+        may_patch=True,
+        title="Speculation asked for, and not used",
         hold_seconds=3,
+        window="all requests since it started",
+        clears="it speculates, or drafts",
+        evidence="{asked}, yet /slots says speculative: false; "
+        "0 tokens drafted in {number} finished requests",
+        proof=Proof.REAL,
         needs=(
             "server.draft_model",
             "server.spec_type",

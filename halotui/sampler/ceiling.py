@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
+from halotui.collectors.gpu_identity import STRIX_HALO
 from halotui.hosts import Host
 from halotui.model import Gpu, Server, ServerFacts, SlotPhase, Source
 from halotui.sampler.clock import Clock
@@ -22,7 +23,6 @@ COMPUTE = 59.392e12  # operations a second, of 40 CUs
 UNITS = {"8060S": 40, "8050S": 32, "8040S": 16}  # CUs by name
 BELIEVED = 1.05  # a ratio beyond means that something else runs than what we take it for
 SLACK = 1.0  # seconds that starts and ends are seen late
-_CHIP = re.compile(r"(80[456]0S)( family)?|gfx1151|strix halo", re.IGNORECASE)
 _CARD = re.compile(r"nvidia|geforce|quadro|tesla|intel|radeon (?:rx|pro|vii)", re.IGNORECASE)
 _BACKENDS = (None, "vulkan", "rocm")
 
@@ -83,7 +83,7 @@ def peak_of(server: Server, facts: ServerFacts, gpus: Sequence[Gpu]) -> Peak | N
         return None
     if facts.layers_offloaded == 0 or computes_elsewhere(server, facts, gpus):
         return None
-    found = _CHIP.search(gpus[0].name or "")
+    found = STRIX_HALO.search(gpus[0].name or "")
     if found is None:
         return None
     units = UNITS.get((found[1] or "").upper()) if not found[2] else None
@@ -99,7 +99,7 @@ def computes_elsewhere(server: Server, facts: ServerFacts | None, gpus: Sequence
         return True
     if len(gpus) < 2:  # cards of other makers are not among them; its log names those it uses
         return False
-    return not used or not all(_CHIP.search(device.name or "") for device in used)
+    return not used or not all(STRIX_HALO.search(device.name or "") for device in used)
 
 
 def _limits(server: Server, told: Told, peak: Peak, alone: bool) -> dict[str, float | None]:

@@ -10,15 +10,16 @@ from msgspec import Struct
 from halotui import kv
 from halotui.model import LogFacts, ModelMeta, Props, ServerFacts, ServerProcess, SlotReading
 
-SLOTS, PROPS, LOG, MODELS, ARGV, DEFAULT = (
+SLOTS, PROPS, LOG, MODELS, ARGV, ENVIRON, DEFAULT = (
     "/slots",
     "/props",
     "log",
     "/v1/models",
     "command line",
+    "environment",
     "llama.cpp's default",
 )
-ORDER = (SLOTS, PROPS, LOG, MODELS, ARGV, DEFAULT)
+ORDER = (SLOTS, PROPS, LOG, MODELS, ARGV, ENVIRON, DEFAULT)
 # What /slots only implies, the log says.
 BY_LOG_FIRST = dict.fromkeys(("kv_unified", "context_tokens"), (LOG, SLOTS, PROPS, MODELS, ARGV, DEFAULT))
 
@@ -52,7 +53,8 @@ OF_META = {
     "context_trained_tokens": "context_trained_tokens",
 }
 OF_LOG = {key: key for key in KEYS if key in LogFacts.__struct_fields__}
-OF_PROCESS = {key: key for key in KEYS if key in ServerProcess.__struct_fields__ and key != "kv_unified"}
+_OTHERWISE = ("kv_unified", "environment")  # of a process, not as they stand
+OF_PROCESS = {key: key for key in KEYS if key in ServerProcess.__struct_fields__ and key not in _OTHERWISE}
 
 ROUNDING = 256  # tokens: contexts are rounded up to a multiple
 HIDDEN = (
@@ -120,6 +122,7 @@ def merge(
     total = told[PROPS].get("slots_total") or told[LOG].get("slots_total") or len(slots) or None
     told[SLOTS] = _by_slots(slots, process, meta)
     told[ARGV] = {**told[ARGV], **_by_words(process, total)}
+    told[ENVIRON] = _of_environment(process)
     told[DEFAULT] = _by_default(process)
     values: dict[str, Any] = {}
     provenance: dict[str, str] = {}
@@ -208,6 +211,13 @@ def _by_words(process: ServerProcess | None, slots: int | None) -> dict[str, Any
     if unified is not None:
         told["kv_unified"] = unified
     return told
+
+
+def _of_environment(process: ServerProcess | None) -> dict[str, Any]:
+    """That none of the variables that matter is set is known as well."""
+    if process is None or process.environment is None:
+        return {}
+    return {"environment": process.environment}
 
 
 def _by_default(process: ServerProcess | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ memory are those that owners published; what nobody published is plausible. Buil
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from box_trees.cards import lay_cards
@@ -14,8 +15,13 @@ from box_trees.kinds import KINDS
 from box_trees.procfs import lay_procfs
 from box_trees.system import lay_system
 from halotui.hosts.local import LocalHost
+from halotui.model import Frame
+from halotui.sampler.clock import Clock
+from halotui.sampler.core import Options, Sampler
 
-__all__ = ["KINDS", "build", "host"]
+__all__ = ["KINDS", "build", "frames", "host"]
+
+GRACE = 30.0  # seconds: the box that tests run on may be slow, the frame must not show it
 
 
 def build(root: Path, kind: str, seconds: float = 0.0) -> None:
@@ -31,3 +37,23 @@ def host(root: Path) -> LocalHost:
     box = LocalHost(sysfs=root / "sysfs", procfs=root / "procfs")
     box.name = "box"
     return box
+
+
+async def frames(root: Path, kind: str, ticks: int = 3) -> AsyncIterator[Frame]:
+    """What the real sampler makes of it, a second apart on a clock of ours."""
+    now = 1_000.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    build(root, kind)
+    clock = Clock(monotonic=lambda: now, wall=lambda: 1_760_100_000 + now, sleep=sleep)
+    watch = Sampler(host(root), Options(gpu_source="sysfs"), clock)
+    try:
+        for tick in range(ticks):
+            build(root, kind, float(tick))
+            yield await watch.tick(GRACE)
+            now += 1.0
+    finally:
+        await watch.close()

@@ -15,15 +15,11 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from box_trees import KINDS, build, host
+from box_trees import KINDS, frames
 from halotui.model import Frame, KernelEvent
 from halotui.sampler import gpu, holders, system
-from halotui.sampler.clock import Clock
-from halotui.sampler.core import Options, Sampler
 
 GOLDEN = Path(__file__).parents[1] / "fixtures/boxes"
-TICKS = 3
-GRACE = 30.0  # seconds: the box that tests run on may be slow, the frame must not show it
 PASSING = frozenset(  # what is not of the box: when, how long, and who runs the tests
     (
         "host",
@@ -55,25 +51,10 @@ async def test_a_box_as_it_was_found_right(
 
 
 async def last_frame(kind: str, root: Path) -> Frame:
-    """Of three, a second apart on a clock of ours; with the kernel's events of all."""
+    """Of three, a second apart; with the kernel's events of all."""
     events: list[KernelEvent] = []
-    now = 1_000.0
-
-    async def sleep(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    build(root, kind)
-    clock = Clock(monotonic=lambda: now, wall=lambda: 1_760_100_000 + now, sleep=sleep)
-    watch = Sampler(host(root), Options(gpu_source="sysfs"), clock)
-    try:
-        for tick in range(TICKS):
-            build(root, kind, float(tick))
-            frame = await watch.tick(GRACE)
-            events += frame.kernel
-            now += 1.0
-    finally:
-        await watch.close()
+    async for frame in frames(root, kind):
+        events += frame.kernel
     return replace(frame, kernel=tuple(events))
 
 

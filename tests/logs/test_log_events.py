@@ -50,6 +50,17 @@ LINES = [
         "the model's chat template cannot be read",
     ),
     (
+        "No hipBLASLt solution found",
+        "hipblaslt-fallback",
+        "hipBLASLt has no solution for a matrix: another library computes it",
+    ),
+    (
+        "rocBLAS warning: hipBlasLT failed, falling back to tensile.",
+        "hipblaslt-fallback",
+        "hipBLASLt failed: Tensile computes instead",
+    ),
+    ("rocblaslt error: unsupported architecture", "hipblaslt-fallback", "hipBLASLt does not know this GPU"),
+    (
         "HW Exception by GPU node-1 (Agent handle: 0x55d0) reason :GPU Hang",
         "gpu-hang",
         "the GPU hung",
@@ -121,6 +132,13 @@ LINES = [
         "abort",
         "llama.cpp aborted at ngram-map.cpp line 236",
     ),
+    (
+        "/src/llama.cpp/ggml/src/ggml.c:1700: ggml_can_repeat(b, a)",
+        "abort",
+        "llama.cpp aborted at ggml.c line 1700",
+    ),
+    ("Segmentation fault (core dumped)", "abort", "it crashed: segmentation fault"),
+    ("./run.sh: line 4: 812 Segmentation fault", "abort", "it crashed: segmentation fault"),
     (
         "terminate called after throwing an instance of 'std::runtime_error'",
         "abort",

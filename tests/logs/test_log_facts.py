@@ -8,10 +8,15 @@ import pytest
 from log_reading import bytes_of, facts_of, feed, read
 
 from halotui.collectors.llama_log import LogParser
+from halotui.collectors.log_facts import REFUSED, TRANSLATED
 from halotui.collectors.log_follow import gap
 from halotui.model import Buffer, Device, LogFacts
 
 MIB = 1 << 20
+
+
+TENSORS = "load_tensors: loading model tensors, this can take a while..."
+DRAFT = "srv    load_model: loading draft model 'd.gguf'"
 
 
 def sizes(facts: LogFacts, draft: bool = False) -> dict[tuple[str, str], float]:
@@ -331,3 +336,34 @@ def test_buffers_and_devices_are_bounded() -> None:
     found = [f"x: using device Vulkan{n} (a) - 1 MiB free" for n in range(500)]
     facts = facts_of(LOAD, *many, *found)
     assert (len(facts.buffers), len(facts.devices)) == (64, 16)
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "value"),
+    [
+        (["print_info: arch                  = qwen35moe"], "architecture", "qwen35moe"),
+        (["srv  log: prompt: print_info: arch  = evil"], "architecture", None),
+        ([f"{TENSORS} (mmap = true, direct_io = false)"], "mmap", True),
+        ([f"{TENSORS} (mmap = true, direct_io = true)"], "mmap", None),
+        ([f"{TENSORS} (mmap = false)"], "mmap", False),
+        ([f"{TENSORS} (load_mode = mmap)"], "mmap", True),
+        ([f"{TENSORS} (load_mode = none)"], "mmap", False),
+        ([f"{TENSORS} (load_mode = mmap)", DRAFT, f"{TENSORS} (load_mode = none)"], "mmap", True),
+        (["E spec common_specu: the target and draft vocabs are not compatible"], "draft_mismatch", REFUSED),
+        (
+            ["the target and draft vocabs are not compatible - tokens will be translated between the two"],
+            "draft_mismatch",
+            TRANSLATED,
+        ),
+        (
+            [
+                "the draft model '/a b.gguf' is not compatible with the target model '/c.gguf'. "
+                "tokens will be translated"
+            ],
+            "draft_mismatch",
+            TRANSLATED,
+        ),
+    ],
+)
+def test_what_the_rules_of_loading_read(lines: list[str], key: str, value: object) -> None:
+    assert getattr(facts_of(*lines), key) == value

@@ -18,6 +18,7 @@ from tapes import everything_in, write
 
 from builders import frame, server
 from halotui.collectors.llama_log import LogParser
+from halotui.collectors.log_facts import REFUSED, TRANSLATED
 from halotui.collectors.log_follow import gap
 from halotui.feed import LiveFeed
 from halotui.hosts.local import LocalHost
@@ -198,6 +199,12 @@ KEPT_FACTS = ServerFacts(
     flash_attention="on",
     rpc_peers=("10.0.0.2:50052", "halo.lan:50052", "10.0.0.3", "[::1]:50052"),
     model_type="Q4_K - Medium",
+    architecture="qwen3moe",
+    mmap=False,
+    layers_asked="99",
+    device_asked="Vulkan0,CPU",
+    environment=("HSA_OVERRIDE_GFX_VERSION=11.0.0", "ROCBLAS_USE_HIPBLASLT=1"),
+    draft_mismatch="248,320 and 151,936 tokens",
 )
 
 
@@ -224,10 +231,31 @@ def test_facts_that_a_prompt_made_up_are_not() -> None:
         flash_attention=SECRET,
         rpc_peers=(PROSE, f"10.0.0.2:{SECRET}"),
         model_type=PROSE * 3,
+        architecture=SECRET,
+        layers_asked=SECRET,
+        device_asked=f"Vulkan0,{SECRET}",
+        environment=(f"RADV_PERFTEST={PROSE}", f"HF_TOKEN={SECRET}"),
+        draft_mismatch=PROSE,
         context_tokens=4096,
     )
     kept = kept_server(facts=hostile).facts
-    assert kept == ServerFacts(devices=(Device(id="Vulkan0"),), context_tokens=4096)
+    assert kept == ServerFacts(devices=(Device(id="Vulkan0"),), context_tokens=4096, environment=())
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        REFUSED,
+        TRANSLATED,
+        "SPM and BPE tokenizers",
+        "only one of them adds a first token",
+        "the last token is 2 and 151,645".replace(",", ""),
+        "token 1,024 is another text",
+    ],
+)
+def test_why_a_draft_model_does_not_fit_is_kept(why: str) -> None:
+    facts = ServerFacts(draft_mismatch=why)
+    assert kept_server(facts=facts).facts == facts
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders import Watch, frame, server
-from halotui import model
 from halotui.history import History
+from halotui.ledger import Baselines, Silence
 from halotui.model import Finding, Frame, Severity
-from halotui.rules import ALL, RANK, Rule, Symptom, Undefined, View
+from halotui.rules import ALL, RANK, Level, Rule, Symptom, Undefined, View
 from halotui.rules.engine import KEEP, Engine, State
+from halotui.rules.tuning import AS_SHIPPED, Tuning
+from rules import matches
 
 UNREAD = ("log", "slots")  # of a server: long, and no rule looks at them
 
@@ -195,6 +197,24 @@ def test_a_check_sees_what_fires() -> None:
     assert seen == [(False, set()), (True, {"s"})]
 
 
+def test_a_check_is_told_what_it_said_last() -> None:
+    seen: list[Symptom | None] = []
+
+    def check(view: View) -> Iterator[Symptom | Undefined]:
+        seen.append(view.last.get(("r", "s")))
+        if (now := view.frame.time) < 3:
+            yield Symptom(subject="s", title="t", evidence=str(now))
+        elif now < 5 + KEEP:
+            yield Undefined("s")
+
+    watch = Watch(Rule(id="r", check=check, hold_seconds=1, why="", fix=""))
+    for time in (0, 1, 2, 3, 4, 3 + KEEP, 4 + KEEP, 6 + KEEP):
+        watch.see(time)
+    told = [one and one.evidence for one in seen]
+    # pending, firing, firing on without data, and forgotten
+    assert told == [None, "0", "1", "2", "2", "2", None, None]
+
+
 def test_the_registry_finds_every_family_in_a_stable_order() -> None:
     ids = {rule.id for rule in ALL}
     assert len(ids) == len(ALL)
@@ -202,12 +222,194 @@ def test_the_registry_finds_every_family_in_a_stable_order() -> None:
     assert list(ALL) == sorted(ALL, key=lambda rule: (RANK[rule.severity], rule.id))
 
 
-@pytest.mark.parametrize("rule", ALL, ids=lambda rule: rule.id)
-def test_a_rule_is_complete_and_needs_what_exists(rule: Rule) -> None:
-    assert rule.why and rule.fix and rule.needs
-    for need in rule.needs:
-        owner, _, key = need.partition(".")
-        assert key in getattr(model, owner.capitalize()).__struct_fields__, need
+def changes(watch: Watch) -> list[tuple[State, str, str]]:
+    return [(one.state, one.finding.subject, one.finding.severity) for one in watch.engine.changes]
+
+
+def test_it_is_resolved_for_a_minute() -> None:
+    watch = Watch(RULE)
+    see(watch, 0, "ill")
+    see(watch, 2, "ill")
+    see(watch, 10, None)
+    assert watch.engine.state("test", "u") == State.RESOLVED
+    see(watch, 10 + KEEP - 1, None)
+    assert watch.engine.state("test", "u") == State.RESOLVED
+    see(watch, 10 + KEEP, None)
+    assert watch.engine.state("test", "u") == State.OK and not watch.engine._resolved
+
+
+def test_one_that_comes_back_is_not_resolved() -> None:
+    watch = Watch(RULE, hold=False)
+    see(watch, 0, "ill")
+    see(watch, 1, None)
+    see(watch, 2, "ill")
+    assert watch.engine.state("test", "u") == State.FIRING and not watch.engine._resolved
+    see(watch, 3, None)
+    assert watch.engine.state("test", "u") == State.RESOLVED
+
+
+def test_a_pending_alarm_that_goes_away_resolves_nothing() -> None:
+    watch = Watch(RULE)
+    see(watch, 0, "ill")
+    see(watch, 1, None)
+    assert watch.engine.state("test", "u") == State.OK and not watch.engine.changes
+
+
+def test_changes_are_of_one_frame() -> None:
+    watch = Watch(RULE)
+    told = []
+    for time, health in enumerate(("ill", "ill", "ill", "ill", "unknown", None, None)):
+        see(watch, time, health)
+        told.append(changes(watch))
+    firing, resolved = (State.FIRING, "u", "warning"), (State.RESOLVED, "u", "warning")
+    assert told == [[], [], [firing], [], [], [resolved], []]
+
+
+def test_what_gets_worse_is_news_and_what_gets_better_is_not() -> None:
+    severities = (Severity.WARNING, Severity.CRITICAL, Severity.CRITICAL, Severity.INFO)
+
+    def check(view: View) -> Iterator[Symptom]:
+        yield Symptom(subject="s", title="t", evidence="e", severity=severities[int(view.frame.time)])
+
+    watch, told = Watch(Rule(id="r", check=check, why="", fix="")), []
+    for time in range(4):
+        watch.see(time)
+        told.append(changes(watch))
+    assert told == [[(State.FIRING, "s", "warning")], [(State.FIRING, "s", "critical")], [], []]
+    assert watch.engine._alarms["r", "s"].since == 0
+
+
+def test_changes_come_in_a_stable_order() -> None:
+    rule = Rule(
+        id="r",
+        check=lambda view: [
+            Symptom(subject=f"s{n}", title="t", evidence="e") for n in range(9) if view.frame.time < 1
+        ],
+        why="",
+        fix="",
+    )
+    watch = Watch(rule)
+    for time in (0, 1):
+        watch.see(time)
+        assert [subject for _, subject, _ in changes(watch)] == [f"s{n}" for n in range(9)]
+
+
+def test_a_clock_that_steps_back_ends_the_old_finding_and_begins_another() -> None:
+    """Whoever keeps them knows one by when it began."""
+    watch = Watch(RULE, hold=False)
+    see(watch, 1000, "ill")
+    see(watch, 10, "ill")
+    assert [(one.state, one.finding.since_time) for one in watch.engine.changes] == [
+        (State.RESOLVED, 1000),
+        (State.FIRING, 10),
+    ]
+    assert watch.engine.state("test", "u") == State.FIRING
+    see(watch, 11, None)
+    see(watch, 1, None)  # and what was resolved in the future is forgotten
+    assert watch.engine.state("test", "u") == State.OK
+
+
+def both(watch: Watch, time: float) -> tuple[list[str], tuple[str, ...]]:
+    """The subjects that are told, and the ids that are silent."""
+    now = frame(time, servers=[server("a", model="ill"), server("b", model="ill")])
+    out = watch.engine.evaluate(now, watch.history)
+    return [finding.subject for finding in out.findings], out.silenced
+
+
+def test_silence_by_id_by_subject_and_until_a_time() -> None:
+    watch = Watch(RULE, hold=False)
+    for silences, told, silent in (
+        ((), ["a", "b"], ()),
+        ((Silence(id="test"),), [], ("test",)),
+        ((Silence(id="other"),), ["a", "b"], ()),
+        ((Silence(id="test", subject="a"),), ["b"], ("test",)),
+        ((Silence(id="test", subject="a"), Silence(id="test", subject="b")), [], ("test",)),
+        ((Silence(id="test", until_time=101),), [], ("test",)),
+        ((Silence(id="test", until_time=100),), ["a", "b"], ()),
+    ):
+        watch.engine.silences = silences
+        assert both(watch, 100) == (told, silent), silences
+    watch.engine.silences = (Silence(id="test", until_time=101),)
+    assert both(watch, 100.9)[0] == [] and both(watch, 101)[0] == ["a", "b"]
+
+
+def test_what_is_silent_is_judged_noted_and_freezes_as_ever() -> None:
+    watch = Watch(msgspec.structs.replace(RULE, freezes=True), hold=False)
+    watch.engine.silences = (Silence(id="test"),)
+    see(watch, 0, "ill")
+    assert watch.engine.state("test", "u") == State.FIRING and watch.engine.frozen("u")
+    assert changes(watch) == [(State.FIRING, "u", "warning")]
+    assert see(watch, 1, None) == () and changes(watch) == [(State.RESOLVED, "u", "warning")]
+
+
+def test_muted_for_good() -> None:
+    watch = Watch(RULE, tuning=Tuning(silent=frozenset({"test"})), hold=False)
+    assert both(watch, 0) == ([], ("test",))
+
+
+def test_a_hold_of_the_users_own() -> None:
+    watch = Watch(RULE, tuning=Tuning(holds={"test": 10.0}))
+    assert not see(watch, 0, "ill") and not see(watch, 9, "ill") and see(watch, 10, "ill")
+    assert see(Watch(RULE, tuning=Tuning(holds={"test": 10.0}), hold=False), 0, "ill")
+    assert see(Watch(RULE, tuning=Tuning(holds={"test": 0.0})), 0, "ill")
+
+
+def test_a_check_is_given_its_levels_and_what_is_usual() -> None:
+    seen: list[tuple[dict[str, float], object]] = []
+
+    def check(view: View) -> Iterator[Symptom]:
+        seen.append((dict(view.levels), view.baselines))
+        yield from ()
+
+    levels = Level(name="a", value=1, help=""), Level(name="b", value=2, help="")
+    rule = Rule(id="r", check=check, why="", fix="", levels=levels)
+    baselines = Baselines()
+    for tuning in (AS_SHIPPED, Tuning(levels={"r": {"b": 5.0}, "other": {"a": 9.0}})):
+        watch = Watch(rule, tuning=tuning)
+        watch.engine.baselines = baselines
+        watch.see(0)
+    assert seen == [({"a": 1, "b": 2}, baselines), ({"a": 1, "b": 5.0}, baselines)]
+
+
+@pytest.mark.parametrize(
+    ("about", "frozen"),
+    [
+        ("http://a:1", {"http://a:1"}),
+        ("log http://a:1", {"http://a:1"}),
+        ("unix:/run/x", {"unix:/run/x"}),
+        ("0000:c5:00.0", {"http://a:1", "http://b:1", "unix:/run/x"}),
+        ("memory", {"http://a:1", "http://b:1", "unix:/run/x"}),
+    ],
+)
+def test_whose_baselines_wait(about: str, frozen: set[str]) -> None:
+    rule = Rule(
+        id="r",
+        check=lambda _: [Symptom(subject=about, title="t", evidence="e")],
+        why="",
+        fix="",
+        freezes=True,
+    )
+    watch = Watch(rule, msgspec.structs.replace(rule, id="other", freezes=False))
+    watch.see(0)
+    subjects = {"http://a:1", "http://b:1", "unix:/run/x"}
+    assert {subject for subject in subjects if watch.engine.frozen(subject)} == frozen
+
+
+def test_they_wait_from_the_first_sign_to_a_minute_after() -> None:
+    watch = Watch(msgspec.structs.replace(RULE, freezes=True))
+    steps = (
+        (0, None, False),
+        (1, "ill", True),  # pending
+        (2, "unknown", False),
+        (3, "ill", True),
+        (5, "ill", True),
+        (6, "unknown", True),  # it still fires
+        (7, None, True),
+        (7 + KEEP, None, False),
+    )
+    for time, health, frozen in steps:
+        see(watch, time, health)
+        assert watch.engine.frozen("u") == frozen, time
 
 
 @cache
@@ -251,3 +453,4 @@ def test_no_frame_upsets_the_engine_or_a_rule(frames: list[Frame], hold: bool) -
             assert finding.id != "rule-error", finding
             assert 0 < len(finding.title) < 60 and "\n" not in finding.title
             assert finding.evidence and finding.why and finding.fix
+            assert matches(finding.id, finding.evidence), finding

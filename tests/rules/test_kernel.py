@@ -17,6 +17,7 @@ from halotui.history import History
 from halotui.model import KERNEL_SOURCE, Finding, Gpu, KernelEvent, Platform, Severity
 from halotui.rules.engine import Engine
 from halotui.rules.kernel import FAULTS, HANGS, RULES
+from rules import matches
 
 PREFIX = f"amdgpu {GPU}: amdgpu: "
 TIMEOUT = "ring comp_1.1.0 timeout, signaled seq=7, emitted seq=9"
@@ -44,7 +45,9 @@ class Watch:
     ) -> tuple[Finding, ...]:
         frame = replace(builders.frame(at, gpus=gpus, **parts), kernel=kernel, platform=platform)
         self.history.push(frame)
-        return self.engine.evaluate(frame, self.history).findings
+        findings = self.engine.evaluate(frame, self.history).findings
+        assert all(matches(finding.id, finding.evidence) for finding in findings), findings
+        return findings
 
 
 def judge(*lines: str, **more: Any) -> Finding:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from builders import URL, Watch, request, server, source
 from halotui.model import Finding, ServerEvent, ServerState, Severity, SourceState
+from halotui.rules import Rule, Symptom
 from halotui.rules.engine import State
+from halotui.rules.sources import RULES
+from halotui.rules.tuning import Tuning
 
 DOWN = server(state=ServerState.DOWN, reason="connection refused")
 
@@ -109,6 +113,49 @@ def test_what_the_gpus_numbers_are_made_of_is_late_with_them(part: str, state: S
     assert found.subject == "gpu"
     (found,) = Watch(hold=False).see(0, sources=[source("gpu"), source(part, state)])
     assert found.subject == part
+
+
+def test_what_hangs_with_the_gpu_is_one_finding() -> None:
+    hung = [
+        source(id_, SourceState.HUNG, since_time=100 + at)
+        for at, id_ in enumerate(("processes", "gpu", "holders", "gpu_metrics", "kernel log", f"log {URL}"))
+    ]
+    silent = server(state=ServerState.WAITING, waiting_seconds=500)
+    (found,) = Watch(hold=False).see(0, sources=hung, servers=[silent])
+    assert (found.subject, found.severity) == ("gpu", Severity.CRITICAL)
+    assert found.evidence.endswith("; with it: processes, holders, kernel log, log")
+    many = [source(f"s{n}", SourceState.STALE) for n in range(6)]
+    (found,) = Watch(hold=False).see(0, sources=[*many, source("gpu", SourceState.HUNG)])
+    assert found.evidence.endswith("; with it: s0, s1, s2, s3 and 2 more")
+
+
+def test_what_stopped_long_before_the_gpu_is_another_matter() -> None:
+    sources = [
+        source("memory", SourceState.STALE, since_time=10),
+        source("gpu", SourceState.HUNG, since_time=200),
+    ]
+    assert {found.subject for found in Watch(hold=False).see(0, sources=sources)} == {"memory", "gpu"}
+    quiet = [source("gpu", SourceState.STALE, since_time=200)]  # late is not hung: the server has its own say
+    silent = server(state=ServerState.WAITING, waiting_seconds=500)
+    found = Watch(hold=False).see(0, sources=quiet, servers=[silent])
+    assert {one.subject for one in found} == {"gpu", URL}
+
+
+def test_a_hang_that_the_kernel_told_of_is_not_told_twice() -> None:
+    hung = [source("gpu", SourceState.HUNG)]
+    told = Rule(id="gpu-fault", check=lambda _: [hang], severity=Severity.CRITICAL, why="", fix="")
+    hang = Symptom(subject="gpu", title="t", evidence="e")
+    watch = Watch(told, *RULES, hold=False)
+    watch.see(0, sources=hung)  # it may be told in the same frame
+    assert [one.id for one in watch.see(1, sources=hung)] == ["gpu-fault"]
+    hang = replace(hang, severity=Severity.WARNING)  # it came back, as the kernel says
+    watch.see(2, sources=hung)
+    assert [one.id for one in watch.see(3, sources=hung)] == ["source-stale", "gpu-fault"]
+
+
+def test_how_long_a_server_may_be_silent_is_the_users() -> None:
+    watch = Watch(*RULES, tuning=Tuning(levels={"source-stale": {"silent_seconds": 20.0}}), hold=False)
+    assert not judge(watch, **waiting(20)) and judge(watch, **waiting(21))
 
 
 def test_a_hung_log_is_a_warning() -> None:

@@ -215,7 +215,8 @@ async def test_not_while_it_loads_and_once_for_all(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(model_book.model_weights, "read", lambda path: reads.append(path) or real(path))
     loading = serving(path, state=ServerState.LOADING)
     ceilings = await read(loading, turned)
-    assert ceilings.of(loading, HALO) is loading and not reads
+    told = ceilings.of(loading, HALO).facts  # the file's size alone
+    assert told == ServerFacts(model_bytes=path.stat().st_size) and not reads
     two = serving(path, url="http://127.0.0.1:8081")
     for _ in range(3):
         await ceilings.read((serving(path), two), 5)

@@ -179,3 +179,13 @@ def test_of_a_sliding_window_no_token_has_a_size() -> None:
         parser.feed(SLIDES + cache + READY)
         told = known(log=parser.server.facts)
         assert told.server["kv_capacity_tokens"] == 4096 and told.server.get("kv_token_bytes") == each
+
+
+def test_that_no_variable_is_set_is_known_too() -> None:
+    for said in ((), ("HSA_XNACK=1",)):
+        told = known(process(environment=said, mmap=False, layers_asked="99"))
+        assert told.facts.environment == said and told.provenance["environment"] == "environment"
+        assert (told.facts.mmap, told.facts.layers_asked) == (False, "99")
+    told = known(process(), log=LogFacts(mmap=True, architecture="llama"))
+    assert told.facts.environment is None and "environment" not in told.provenance
+    assert (told.facts.mmap, told.facts.architecture) == (True, "llama")
