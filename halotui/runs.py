@@ -21,6 +21,7 @@ class Kind(StrEnum):
     SUITE = "suite"  # one item of a suite, by llama-bench
     SERVER = "server"  # one item of a suite, by requests to a launched server
     IMPORT = "import"  # results of a llama-bench that ran without halotui
+    PROBE = "probe"  # ``halotui probe``: requests to a server that ran already
 
 
 class Status(StrEnum):
@@ -121,7 +122,7 @@ class Sink(Protocol):
 
 
 class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One test and its speed: a record of llama-bench, or a workload of a server."""
+    """One test and its speed: a record of llama-bench, a workload of a server, or what a probe tried."""
 
     test: str  # pp512, tg128, pp512+tg128, pp512 @ d4096 as llama-bench says it; or chat, code, summarise
     prompt_tokens: int = 0

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 FORMATS = ("table", "markdown", "json", "csv")
-KINDS = ("command", "peak", "suite", "server", "import")
+KINDS = ("command", "peak", "suite", "server", "import", "probe")
 STATUSES = ("running", "ok", "failed", "crashed", "hung", "lost", "interrupted")
 
 _HELP = {

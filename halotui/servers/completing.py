@@ -1,14 +1,14 @@
-"""Requests of known size to a live llama-server, and what each reply tells of its speed.
+"""Requests to a live llama-server, and what each reply tells of its speed.
 
-The prompts are one fixed text in the model's own tokens; no two begin alike, and none comes from the prompt
-cache. The answers are greedy and as long as asked. A request is ended by cancelling it: its connection
-closes, at which the server cancels it too.
+``complete`` sends one fixed text in the model's own tokens: no two prompts begin alike, none comes from the
+prompt cache, and the answers are as long as asked. All answers are greedy. A request is ended by cancelling
+it: its connection closes, at which the server cancels it too.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_address
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,7 +37,8 @@ _TEXT = """
 class Timings(Struct):
     """What a reply tells of itself; tokens, tokens a second."""
 
-    prompt_n: int = 0
+    prompt_n: int = 0  # computed
+    cache_n: int | None = None  # reused; older builds do not tell
     prompt_per_second: float | None = None
     predicted_n: int = 0
     predicted_per_second: float | None = None
@@ -54,7 +55,7 @@ class _Tokens(Struct):
 
 
 class Completer:
-    """One server's completions. Every method raises HttpProblem, and within :func:`completer` only that."""
+    """One server's completions. Every method raises HttpProblem alone."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -71,35 +72,72 @@ class Completer:
 
     async def complete(self, text: list[int], run: int, prompt: int, answer: int) -> Timings:
         """One request of so many tokens; ``run`` decides where in the text its prompt begins."""
-        at = 1 + STEP * run % max(1, len(text) - 1)  # the opening stays at the head
-        turned = [text[0], *text[at:], *text[1:at]]
-        body = {
-            "prompt": turned[:prompt],
-            "n_predict": answer,
-            "temperature": 0,
-            "ignore_eos": True,
-            "cache_prompt": False,
-            "stream": False,
-        }
-        return _decoded(await self._post("/completion", body), _Reply).timings
+        return await self.tokens(turned(text, run)[:prompt], answer, cache_prompt=False)
+
+    async def tokens(self, prompt: list[int], answer: int, **more: Any) -> Timings:
+        """One request of these tokens; ``more`` goes into its body: ``id_slot``, ``cache_prompt``."""
+        return _decoded(await self._post("/completion", _body(prompt, answer, **more)), _Reply).timings
+
+    async def chat(self, words: str, answer: int, **more: Any) -> Timings:
+        """One question, its answer at most so many tokens."""
+        body = {"messages": [{"role": "user", "content": words}], "max_tokens": answer, "temperature": 0}
+        reply = await self._post("/v1/chat/completions", {**body, "stream": False, **more})
+        return _decoded(reply, _Reply).timings
+
+    async def hold(self, prompt: list[int], answer: int) -> None:
+        """Until it has answered whole. Streamed: one that is cancelled ends with its next token."""
+        body = _body(prompt, answer, cache_prompt=False, stream=True)
+        with _plainly():
+            await self._read(body)
+
+    async def _read(self, body: dict[str, Any]) -> None:
+        async with self._client.stream("POST", "/completion", json=body) as reply:
+            if reply.status_code != 200:
+                raise _refused(reply.status_code, await _whole(reply))
+            async for _ in reply.aiter_bytes():
+                pass
 
     async def _post(self, path: str, body: dict[str, Any]) -> bytes:
         """The body of its answer."""
-        said = bytearray()
-        async with self._client.stream("POST", path, json=body) as answer:
-            async for part in answer.aiter_bytes():
-                said += part
-                if len(said) > BODY:
-                    raise HttpProblem(HttpKind.FAILED, f"an answer of more than {BODY >> 20} MiB")
-        if answer.status_code != 200:
-            raise refusal(answer.status_code, bytes(said))
-        return bytes(said)
+        with _plainly():
+            async with self._client.stream("POST", path, json=body) as reply:
+                said = await _whole(reply)
+        if reply.status_code == 404:
+            raise HttpProblem(HttpKind.FAILED, f"it has no {path}")
+        if reply.status_code != 200:
+            raise _refused(reply.status_code, said)
+        return said
+
+
+def turned(text: list[int], run: int) -> list[int]:
+    """The text from another place on; its opening stays at the head."""
+    at = 1 + STEP * run % max(1, len(text) - 1)
+    return [text[0], *text[at:], *text[1:at]]
+
+
+def _body(prompt: list[int], answer: int, **more: Any) -> dict[str, Any]:
+    body = {"prompt": prompt, "n_predict": answer, "temperature": 0, "ignore_eos": True, "stream": False}
+    return {**body, **more}
+
+
+async def _whole(reply: httpx.Response) -> bytes:
+    said = bytearray()
+    async for part in reply.aiter_bytes():
+        said += part
+        if len(said) > BODY:
+            raise HttpProblem(HttpKind.FAILED, f"an answer of more than {BODY >> 20} MiB")
+    return bytes(said)
+
+
+def _refused(status: int, said: bytes) -> HttpProblem:
+    if status == 400 and b"exceed_context_size" in said:
+        return HttpProblem(HttpKind.FAILED, "the request does not fit into a slot")
+    return refusal(status, said)
 
 
 @asynccontextmanager
 async def completer(url: str, api_key: str | None) -> AsyncGenerator[Completer, None]:
-    """Without any time limit: the caller's ends it. Raises HttpProblem where a request fails before it is
-    answered."""
+    """Without any time limit: the caller's ends it."""
     import httpx
 
     unix = url.startswith("unix:")
@@ -108,7 +146,7 @@ async def completer(url: str, api_key: str | None) -> AsyncGenerator[Completer, 
         verify=url.startswith("https:") and not _loopback(url),
         trust_env=False,
     )
-    try:
+    with _plainly():
         async with httpx.AsyncClient(
             transport=transport,
             base_url="http://localhost" if unix else url,
@@ -117,9 +155,20 @@ async def completer(url: str, api_key: str | None) -> AsyncGenerator[Completer, 
             trust_env=False,
         ) as client:
             yield Completer(client)
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Whatever breaks a request is a HttpProblem; of httpx's own words none: they may quote our headers."""
+    import httpx
+
+    try:
+        yield
     except (httpx.ConnectError, httpx.ConnectTimeout):
         raise HttpProblem(HttpKind.REFUSED, "no connection") from None
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # its text may quote our headers
+    except (httpx.NetworkError, httpx.RemoteProtocolError):
+        raise HttpProblem(HttpKind.FAILED, "broken HTTP: it closed the connection") from None
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise HttpProblem(HttpKind.FAILED, f"broken HTTP ({type(error).__name__})") from None
 
 
