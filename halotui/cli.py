@@ -59,10 +59,10 @@ def entry() -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
-    argv, command = _split(argv)
-    args = _parser(argv).parse_args(argv)
-    args.argv = command
     try:
+        argv, command = _split(argv)
+        args = _parser(argv).parse_args(argv)
+        args.argv = command
         return asyncio.run(_run(args))
     except UsageError as error:
         return _complain(error, exits.USAGE)
@@ -163,6 +163,7 @@ async def _run(args: argparse.Namespace) -> int:
         recorder=box.recorder,
         recorder_trouble=box.trouble,
         past=box.past,
+        silence=None if settings.readonly else box.silence,
         label=box.label,
     )
 

@@ -15,6 +15,7 @@ _HELP = {
     "check": "what the rules say of a box, a recording or a log",
     "probe": "try a running server: speculation, slots, speed, prompt cache",
     "rules": "what halotui looks for; silence a rule, and what fired when",
+    "usual": "how fast each model usually is on this box",
 }
 NAMES = tuple(_HELP)
 
@@ -31,6 +32,7 @@ It changes nothing. exit codes: 0 nothing must be fixed, 1 something must, 2 usa
   halotui check --for 10m                 and what shows in ten minutes
   halotui check --log server.log          the post-mortem of a log
   halotui check box.halo --json           of a recording, second by second
+  halotui check --last                    of the flight recorder's last session
 
 exit codes: 0 nothing found, 1 something of the severity of --fail-on or above, 2 usage, 3 nothing reachable
 """,
@@ -41,7 +43,7 @@ exit codes: 0 nothing found, 1 something of the severity of --fail-on or above, 
   halotui probe cache                     is a prompt that was seen before reused?
 
 It sends requests, for a minute or two at most; Ctrl-C ends it at once, and what was measured is shown.
-exit codes: 0 all is well, 1 something is not, 2 usage, 3 no such server, 130 interrupted
+exit codes: 0 all is well, 1 something is not, or cannot be told, 2 usage, 3 no such server, 130 interrupted
 """,
     "rules": """\
   halotui rules                           all of them, with their thresholds
@@ -50,6 +52,11 @@ exit codes: 0 all is well, 1 something is not, 2 usage, 3 no such server, 130 in
   halotui rules hear np-slots             take that back
   halotui rules log --since 7d            what fired when, and for how long
   halotui rules --markdown > docs/rules.md
+""",
+    "usual": """\
+  halotui usual                           what was learned: medians, spread, counts, first and last seen
+  halotui usual 'Qwen3*' --json
+  halotui usual 'Qwen3*' --forget         learn it anew, as after a repair
 """,
 }
 
@@ -80,8 +87,11 @@ def _common() -> argparse.ArgumentParser:
     common = _blank()
     common.add_argument("--json", action="store_true", help="the answer as JSON")
     common.add_argument("--config", type=Path, metavar="FILE", help="settings instead of config.toml")
-    common.add_argument("--store", type=Path, metavar="FILE", help="what is kept, instead of the usual file")
     return common
+
+
+def _kept(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", type=Path, metavar="FILE", help="what is kept, instead of the usual file")
 
 
 def _watching() -> argparse.ArgumentParser:
@@ -106,9 +116,16 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
 
 def _check(parser: argparse.ArgumentParser) -> None:
     _take(parser, _watching())
+    _kept(parser)
     parser.add_argument(
-        "recording", type=Path, nargs="?", metavar="RECORDING", help="a file of halotui record"
+        "recording",
+        type=Path,
+        nargs="?",
+        default=None,  # not SUPPRESS: argparse would make a Path of it
+        metavar="RECORDING",
+        help="a file of halotui record, or a segment of the flight recorder",
     )
+    parser.add_argument("--last", action="store_true", help="the flight recorder's last session")
     parser.add_argument("--log", type=Path, metavar="FILE", help="a llama-server's log alone; - is stdin")
     parser.add_argument("--for", dest="length", metavar="TIME", help="watch the box for so long (two looks)")
     parser.add_argument(
@@ -120,6 +137,7 @@ def _check(parser: argparse.ArgumentParser) -> None:
 
 def _probe(parser: argparse.ArgumentParser) -> None:
     _take(parser, _watching())
+    _kept(parser)
     parser.add_argument("what", choices=("spec", "slots", "speed", "cache"), metavar="spec|slots|speed|cache")
     parser.add_argument("--seconds", type=float, metavar="S", help="at most so long (120)")
     parser.add_argument("--requests", type=int, metavar="N", help="spec: how many (10)")
@@ -128,6 +146,7 @@ def _probe(parser: argparse.ArgumentParser) -> None:
 
 
 def _rules(parser: argparse.ArgumentParser) -> None:
+    _kept(parser)
     parser.add_argument("words", nargs="*", metavar="ID | silence ID | hear ID | log", help="default: all")
     parser.add_argument("--markdown", action="store_true", help="docs/rules.md")
     parser.add_argument("--for", dest="length", metavar="TIME", help="silence: for so long, as 8h")
@@ -135,9 +154,16 @@ def _rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", help="log: from then on, as 7d (1d)")
 
 
+def _usual(parser: argparse.ArgumentParser) -> None:
+    _kept(parser)
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="only these, as a shell pattern")
+    parser.add_argument("--forget", action="store_true", help="what was learned of them")
+
+
 _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "doctor": _doctor,
     "check": _check,
     "probe": _probe,
     "rules": _rules,
+    "usual": _usual,
 }
