@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import halotui
+from halotui.demo.faults import Fault
 
 SLOTS = 2
 MODEL, DRAFT, LOG = "demo-110B-Q4_K_M.gguf", "demo-1B-draft.gguf", "llama-server.log"
@@ -31,6 +32,7 @@ FLAGS = {  # in halotui's vocabulary
     "td": 1,
     "cram": 0,
     "metrics": True,
+    "spec": "draft-simple",
 }
 OWN_FLAGS = {FIRST: {"ub": 16, "draft-max": 3}, OTHER: {"ub": 256, "draft-max": 1}}
 ENV: dict[str, dict[str, str]] = {
@@ -41,7 +43,6 @@ DESCRIPTIONS = {
     FIRST: "demo: the CPU again, with -ub 16 and drafts of three tokens: slower prompts, faster answers",
     OTHER: "demo: the CPU again, with -ub 256 and drafts of one token: faster prompts, slower answers",
 }
-NGRAMS = ("--spec-ngram-simple-size-n", "6", "--spec-ngram-simple-size-m", "8")
 SPELLINGS = {  # others: a dash before the name
     "draft-max": ("--spec-draft-n-max",),
     "metrics": ("--metrics",),
@@ -101,22 +102,11 @@ def lay_suite(directory: Path) -> Path:
     return path
 
 
-def profile(
-    backend: str, directory: Path, fault: str | None, port: int, env: dict[str, str]
-) -> dict[str, Any]:
-    """As ``servers.profile.Profile`` has it. A fault is one of the build: both backends have it."""
-    flags = {**FLAGS, **OWN_FLAGS[backend]}
-    drafts = {"draft": str(directory / DRAFT)}
-    extra: tuple[str, ...] = ()
-    if fault in ("np-slots", "spec-decay"):
-        drafts = {}
-        del flags["draft-max"]
-    if fault == "np-slots":  # the builds with this fault had it only without speculation
-        flags["np"] = 1
-    elif fault == "spec-decay":
-        flags["spec"], extra = "ngram-simple", NGRAMS
-    else:
-        flags["spec"] = "draft-simple"
+def profile(backend: str, directory: Path, fault: Fault, port: int, env: dict[str, str]) -> dict[str, Any]:
+    """As ``servers.profile.Profile`` has it. A fault is one of both backends."""
+    flags = {**FLAGS, **OWN_FLAGS[backend], **fault.flags}
+    flags = {name: value for name, value in flags.items() if value is not None}
+    drafts = {"draft": str(directory / DRAFT)} if fault.drafts else {}
     return {
         "description": DESCRIPTIONS[backend],
         "runner": "plain",
@@ -129,7 +119,7 @@ def profile(
         "cwd": str(directory),
         "env": env | ENV[backend],
         "flags": flags,
-        "extra": extra,
+        "extra": fault.extra,
     }
 
 

@@ -46,7 +46,10 @@ CELSIUS_PER_WATT = 0.4
 FULL_WATTS = 100.0  # near what the package may take
 SLOW_SECONDS = 4.0  # of that, until the slow limit steps in
 HELD = 0.25  # how often the firmware then allows less than the highest clock
-LIMITERS = {"fppt": 34055.0, "sppt": 11820.0}  # since boot: not zero on a healthy box
+LIMITERS = {"fppt": 34055.0, "sppt": 11820.0, "thm_gfx": 306735.0}  # since boot: not zero on a healthy box
+HOT_CELSIUS, HOT_SECONDS = 99.5, 2.0  # at work, where no fan turns
+TOO_HOT = 95.0  # °C, from which the firmware takes clock away
+HOT_MHZ = 1700.0
 
 
 @dataclass
@@ -54,6 +57,7 @@ class Chip:
     """The state that has inertia, and the counters of its limiters."""
 
     seed: int = 0
+    hot: bool = False  # no fan turns
     time: float | None = None
     values: dict[str, float] = field(
         default_factory=lambda: {**vars(REST), "heat": REST_CELSIUS, **vars(CPU[REST])}
@@ -64,12 +68,15 @@ class Chip:
     def step(self, work: Work, time: float) -> dict[str, float]:
         """Move towards where this work leads, for as long as has passed, and add a sensor's noise."""
         heat = REST_CELSIUS + CELSIUS_PER_WATT * (work.socket - REST.socket)
+        pace = SECONDS
+        if self.hot and work is not REST:
+            heat, pace = HOT_CELSIUS, SECONDS | {"heat": HOT_SECONDS}
         goals = {**vars(work), "heat": heat, **vars(CPU[work])}
         passed = 0.0 if self.time is None else max(0.0, time - self.time)
         self.time = time
         for name, goal in goals.items():
             now = self.values[name]
-            self.values[name] = goal + (now - goal) * math.exp(-passed / SECONDS[name])
+            self.values[name] = goal + (now - goal) * math.exp(-passed / pace[name])
         dice = random.Random(f"{self.seed} {round(time * 10)}")
         swing = 0.015 if work is not REST else 0.005
         noisy = {name: value * (1 + dice.uniform(-swing, swing)) for name, value in self.values.items()}
@@ -81,6 +88,9 @@ class Chip:
 
     def _limit(self, passed: float, dice: random.Random) -> float:
         """MHz that the firmware allows. The power limits step in at full power: first the fast one."""
+        if self.values["heat"] > TOO_HOT:
+            self.limiters["thm_gfx"] += passed * dice.uniform(80, 120)
+            return HOT_MHZ
         if self.values["socket"] < FULL_WATTS:
             self.full = max(0.0, self.full - passed)
             return PREFILL.sclk
@@ -115,7 +125,7 @@ def gpu_metrics(values: dict[str, float], time: float) -> bytes:
         *(round(values["core"]) if part > 0.1 else 1200 + 37 * core for core, part in enumerate(at_work)),
         *(5100, round(values["limit"])),  # what the firmware allows now: cores, graphics
         *(0, 0, round(values["fppt"]), round(values["sppt"])),  # limiters: prochot, SPL, fast, slow
-        *(0, 306735, 0),  # heat: cores, graphics, rest
+        *(0, round(values["thm_gfx"]), 0),  # heat: cores, graphics, rest
         1_000_000,  # averages are over a second
     )
 

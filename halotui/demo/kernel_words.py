@@ -31,6 +31,18 @@ BACK: tuple[Words, ...] = (
     (INFO, f"{_GPU} GPU reset(1) succeeded!"),
     (INFO, f"{_GPU} [drm] device wedged, but recovered through reset"),
 )
+OUT_OF_MEMORY: tuple[Words, ...] = (
+    (
+        WARNING,
+        "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=user.slice,mems_allowed=0,global_oom,"
+        "task_memcg=/user.slice/user-1000.slice/user@1000.service/app.slice,task=cc1plus,pid=48211,uid=1000",
+    ),
+    (
+        ERROR,
+        "Out of memory: Killed process 48211 (cc1plus) total-vm:3912448kB, anon-rss:3521004kB, "
+        "file-rss:1204kB, shmem-rss:0kB, UID:1000 pgtables:7432kB oom_score_adj:200",
+    ),
+)
 
 
 def hang(pid: int) -> tuple[Words, ...]:

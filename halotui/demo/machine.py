@@ -36,6 +36,7 @@ _GPU = {
     "drm/card1/dev": "226:1",
     "drm/card1/card1-DP-1/status": "disconnected",
     "drm/renderD128/dev": "226:128",
+    "fw_version/mes_fw_version": "0x00000080",
 }
 _MODULES = {
     "ttm/parameters/pages_limit": f"{GTT_TOTAL // 4096}",
@@ -85,6 +86,7 @@ FILES = {  # below the root
     "dev/kfd": "",
     "etc/os-release": 'ID=fedora\nVERSION_ID=43\nPRETTY_NAME="Fedora Linux 43 (Workstation Edition)"',
     "opt/rocm/.info/version": "7.1.1",
+    "usr/share/vulkan/icd.d/radeon_icd.x86_64.json": '{"ICD": {"library_path": "libvulkan_radeon.so"}}',
     "procfs/cmdline": f"root=/dev/nvme0n1p2 ro quiet amd_iommu=off ttm.pages_limit={GTT_TOTAL // 4096}",
     "procfs/sys/kernel/osrelease": "6.18.9",
     "procfs/cpuinfo": "\n".join(_PROCESSOR.format(number) for number in range(32)),

@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import re
-import signal
 import socket
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any
 import httpx
 
 from halotui.demo import BoxError, at_work, backends, household
+from halotui.demo.faults import AFTER, TABLE, Fault
 from halotui.demo.life import BOX
 from halotui.demo.model import BENCH, SLOW, SLOW_DRAFT, write_preset
 from halotui.demo.server import FAULT, LOAD_SECONDS
@@ -31,7 +31,6 @@ from halotui.demo.tree import KV_BYTES_PER_TOKEN, MODEL_BYTES, Load, Tree
 STOP_SECONDS = 5.0  # between asking and insisting; the server's own limit is 3
 TICK_SECONDS = 0.25
 BENCH_TICK_SECONDS = 0.05  # while something is benched, of which twenty samples a second are taken
-HANG_AFTER_SECONDS = 5.0
 PORTS = range(18000, 20000)  # where nobody's outgoing connections come
 BUSY_SECONDS = 90.0  # an older journal is of an undertaking that was cut off
 DRAFT_BYTES = 1 << 30
@@ -106,9 +105,11 @@ async def live(directory: Path, fault: str | None, seed: int, seconds: float, se
     backends.lay_binaries(directory, mark)
     suite = backends.lay_suite(directory)
     at_work.prepare(directory)
-    env = {BOX: mark, LOAD_SECONDS: str(backends.LOAD_SECONDS)} | ({FAULT: fault} if fault else {})
+    about = TABLE[fault]
+    env = {BOX: mark, LOAD_SECONDS: str(backends.LOAD_SECONDS)}
+    env |= {FAULT: fault} if fault and about.build else {}
     profiles = {
-        backend: backends.profile(backend, directory, fault, port, env) for backend in backends.OWN_FLAGS
+        backend: backends.profile(backend, directory, about, port, env) for backend in backends.OWN_FLAGS
     }
     process, pid, url = None, 0, f"http://127.0.0.1:{port}"
     if serve:
@@ -119,12 +120,13 @@ async def live(directory: Path, fault: str | None, seed: int, seconds: float, se
     try:
         if process:
             url = await ready_url(process, log)
-        tree = Tree(directory, pid=pid or None, seed=seed, pressure=fault == "gtt-pressure")
+        tree = Tree(directory, pid=pid or None, seed=seed, pressure=about.pressure, hot=about.hot)
+        tree.replace(about.files)
         tree.update(Load(models=float(serve)), 0.0)
         where = {"url": url, "pid": pid, "sysfs": tree.sysfs, "procfs": tree.procfs, "log": log}
         told = {**where, "dir": directory, "profiles": profiles, "state": state, "suite": suite}
         print(json.dumps(told, default=str), flush=True)
-        await keep(tree, process, mark, url, directory, fault, seed, seconds)
+        await keep(tree, process, mark, url, directory, about, seed, seconds)
     finally:
         at_work.end_all(directory)
         await asyncio.to_thread(household.evict, mark, state, STOP_SECONDS)
@@ -140,23 +142,24 @@ async def keep(
     mark: str,
     url: str,
     directory: Path,
-    fault: str | None,
+    fault: Fault,
     seed: int,
     seconds: float,
 ) -> None:
     """Let the sensors follow whatever serves or is benched, and its users come and go, until cancelled."""
     state = directory / "state"
-    slots = 4 if fault == "np-slots" else backends.SLOTS
+    slots = 4 if fault.build else backends.SLOTS
     traffic = Traffic(
         url,
         slots=slots,
         seed=seed,
-        spec_decay=fault == "spec-decay",
+        decays=fault.decays,
+        too_long=fault.too_long,
         hush=lambda: undertaking(state) or bool(at_work.notes(directory)),
     )
     busy = asyncio.create_task(traffic.run(seconds if process else 0.0))
     start = time.monotonic()
-    hanging = False
+    struck = hanging = False
     living: list[household.Resident] = []
     looked = -TICK_SECONDS
     try:
@@ -170,12 +173,11 @@ async def keep(
             load = load_of(living, first, traffic, benched)
             tree.house(tenants_of(living, first, load, benched))
             serving = process is not None and process.returncode is None
-            if process and fault == "hang" and now >= HANG_AFTER_SECONDS and serving and not hanging:
-                hanging = True
-                tree.hang(process.pid)
-                process.send_signal(signal.SIGSTOP)
+            if process and serving and now >= AFTER and not struck:
+                struck, hanging = True, fault.hang
+                strike(tree, process, fault)
             if hanging and not serving:  # another server: the reset is over
-                hanging, fault = False, None
+                hanging = False
                 tree.recover()
             if not hanging:
                 tree.update(load, now)
@@ -183,6 +185,16 @@ async def keep(
     finally:
         busy.cancel()
         await asyncio.wait({busy})
+
+
+def strike(tree: Tree, process: Process, fault: Fault) -> None:
+    """What a fault does to a box that was well."""
+    if fault.hang:
+        tree.hang()
+    if fault.kernel:
+        tree.say(fault.kernel(process.pid))
+    if fault.signal:
+        process.send_signal(fault.signal)
 
 
 def load_of(

@@ -15,8 +15,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from halotui.collectors.llama_http import LlamaHttp
-from halotui.demo import FAULTS, header
-from halotui.demo.machine import DEVICE
+from halotui.demo import header, kernel_words
 from halotui.demo.script import DIRECTORY, LOG, MODEL, Script
 from halotui.demo.tenants import Invented, Tenant
 from halotui.demo.tree import KV_BYTES_PER_TOKEN, MODEL_BYTES, Load, Tree, scratch
@@ -32,6 +31,14 @@ START = 1795171320.0  # Unix seconds of the first frame: 2026-11-20 10:42:00 UTC
 UPTIME = 8052.0  # seconds that the server has been up by then
 WARM = 60.0  # seconds since its users came
 SECONDS = 163  # from the first frame to the last, which shows slots in every phase
+FAULTS = (
+    "np-slots",
+    "spec-decay",
+    "gtt-pressure",
+    "thermal",
+    "gpu-fault",
+    "source-stale",
+)  # that it can show
 DECAY_AFTER = 45.0  # seconds
 HANG_BEFORE = 8.0  # seconds before the last frame
 ROOM_BYTES = 1 << 20  # tree and log
@@ -55,7 +62,6 @@ PID = 2719
 USER = "ada"
 MODULES = 8  # of memory
 FURNITURE = {  # below the root
-    f"{DEVICE}/fw_version/mes_fw_version": "0x00000080\n",
     "sysfs/firmware/dmi/tables/DMI": "",  # root's: udev tells of it
     "run/udev/data/+dmi:id": f"E:MEMORY_ARRAY_NUM_DEVICES={MODULES}\n"
     + "".join(f"E:MEMORY_DEVICE_{module}_SIZE={16 << 30}\n" for module in range(MODULES)),
@@ -83,7 +89,8 @@ class Scene:
             UPTIME + DECAY_AFTER if fault == "spec-decay" else float("inf"),
             np_fault=fault == "np-slots",
         )
-        self._hangs = seconds - HANG_BEFORE if fault == "hang" else float("inf")
+        self._hangs = seconds - HANG_BEFORE if fault in ("gpu-fault", "source-stale") else float("inf")
+        self._told = fault == "gpu-fault"  # by the kernel; the server stands still as well
         self._bare = bare
         self._seconds = seconds
         self._now = 0.0
@@ -95,6 +102,7 @@ class Scene:
         self._tree = Tree(
             root,
             pressure=fault == "gtt-pressure",
+            hot=fault == "thermal",
             booted=START - UPTIME - SINCE_BOOT,
             uptime=lambda: SINCE_BOOT + UPTIME + self._now,
             desktop=not bare,
@@ -131,7 +139,9 @@ class Scene:
         self._now = now
         if now >= self._hangs and not self.hung:
             self.hung = True
-            self._tree.hang(PID)
+            self._tree.hang()
+            if self._told:
+                self._tree.say(kernel_words.hang(PID))
         if not self.hung:
             if not self._bare:
                 self.script.advance(UPTIME + now)

@@ -404,7 +404,6 @@ OLD_LAUNCH = f"""\
 0.00.003.049 I srv          init: build_info: {{build}}
 0.00.004.103 I srv          init: loading model
 0.00.004.186 I srv    load_model: loading model '{DIRECTORY}/{MODEL}.gguf'
-0.38.712.654 I common_speculative_init_result: loading draft model '{DIRECTORY}/{DRAFT_MODEL}.gguf'
 0.39.406.863 I srv    load_model: initializing, {{slots}}
 0.39.520.167 I srv          init: model loaded
 0.39.520.175 I srv          init: listening on http://127.0.0.1:8080

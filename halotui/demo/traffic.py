@@ -10,6 +10,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ ANSWERS = (60, 250)  # tokens
 HUSH_SECONDS = 0.25
 PAUSE_SECONDS = 7.0  # mean; a user reads
 CONTEXT_BYTES = 2500  # where a user starts a new conversation: with the answer, below one slot's context
+TOO_LONG, TRIES_AGAIN = 6000, 5.0  # bytes, seconds
 USERS = 3  # one more than the slots: now and then somebody waits
 REFRAIN = "the quiet river walks by old oak and on to sea when wind is cold"
 REFRAINS = 4  # requests before speculation is lost: some on every slot
@@ -50,9 +52,10 @@ class Request:
 class Traffic:
     """``await run()`` for as long as there shall be traffic; ``load()`` at any time.
 
-    ``spec_decay``: the first requests ask for a refrain, which n-gram speculation drafts without a miss;
+    ``decays``: the first requests ask for a refrain, which n-gram speculation drafts without a miss;
     the later ones for free text, where the server finds nothing to draft. Then, as with llama.cpp #19231,
     drafts are absent, /slots still says speculative, and the acceptance of what was drafted is perfect.
+    ``too_long``: one more user asks for more than a slot holds, again and again.
     ``hush``: nobody asks anything for as long as it says so.
     """
 
@@ -62,14 +65,16 @@ class Traffic:
         *,
         slots: int,
         seed: int,
-        spec_decay: bool = False,
+        decays: bool = False,
+        too_long: bool = False,
         hush: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(10, read=None, pool=None))
         self._slots = slots
         self._hush = hush
+        self._too_long = too_long
         self._dice = random.Random(seed)
-        self._first, self._later = (_refrain(), FREE) if spec_decay else ({}, {})
+        self._first, self._later = (_refrain(), FREE) if decays else ({}, {})
         self._asked = 0
         self._running: list[Request] = []
         self._held: deque[Request] = deque(maxlen=slots)  # what the slots still hold, about
@@ -89,6 +94,8 @@ class Traffic:
         async with self._client, asyncio.TaskGroup() as users:
             for number in range(USERS):
                 users.create_task(self._user(number, end))
+            if self._too_long:
+                users.create_task(self._importer(end))
 
     async def _user(self, number: int, end: float) -> None:
         await asyncio.sleep(number * 1.5)
@@ -108,6 +115,13 @@ class Traffic:
                 continue
             talk.append({"role": "assistant", "content": FILLER[: 2 * answered]})
             await asyncio.sleep(min(self._dice.expovariate(1 / PAUSE_SECONDS), 3 * PAUSE_SECONDS))
+
+    async def _importer(self, end: float) -> None:
+        """Somebody whose documents are longer than a slot, and whose program tries again."""
+        while time.monotonic() < end:
+            await asyncio.sleep(TRIES_AGAIN)
+            with suppress(httpx.HTTPError):
+                await self._client.post("/completion", json={"prompt": FILLER * (TOO_LONG // len(FILLER))})
 
     def _question(self) -> str:
         sizes, weights = zip(*PROMPTS, strict=True)

@@ -71,7 +71,8 @@ class Tree:
     """``root/sysfs``, ``root/procfs`` and what else a LocalHost looks at. ``pid`` is the box's llama-server,
     until :meth:`house` says otherwise.
 
-    ``pressure``: memory runs out within some ten seconds of the first update. ``booted``, Unix seconds, and
+    ``pressure``: memory runs out within some ten seconds of the first update. ``hot``: its fan does not turn.
+    ``booted``, Unix seconds, and
     ``uptime``: of a box whose processes are made up, too; without, the real kernel speaks of them.
     ``desktop``: somebody has logged in.
     """
@@ -83,6 +84,7 @@ class Tree:
         pid: int | None = None,
         seed: int = 0,
         pressure: bool = False,
+        hot: bool = False,
         booted: float | None = None,
         uptime: Callable[[], float] | None = None,
         desktop: bool = True,
@@ -96,7 +98,7 @@ class Tree:
         self._uptime = uptime or _uptime
         self._made_up = booted is not None
         self._pressure = pressure
-        self._chip, self._counters = Chip(seed), Counters(seed)
+        self._chip, self._counters = Chip(seed, hot), Counters(seed)
         self._began: float | None = None
         self._last = 0.0
         self._counted = -COUNT_SECONDS
@@ -161,13 +163,17 @@ class Tree:
         """This one lives here for good, and is none."""
         self._tenants.invent(pid, about, tenant)
 
-    def hang(self, pid: int = 0) -> None:
-        """A GPU in reset: whoever reads its busiest files waits for ever. ``pid``: of whose job it is."""
+    def replace(self, files: Mapping[str, str]) -> None:
+        """Files below the root that do not change, otherwise than on a healthy box."""
+        for path, text in files.items():
+            self._files.write(self._root / path, text)
+
+    def hang(self) -> None:
+        """A GPU in reset: whoever reads its busiest files waits for ever."""
         for name in HANGING:
             os.mkfifo(self._files.spare)
             self._files.spare.replace(self.device / name)
             self._files.forget(self.device / name)
-        self.say(kernel_words.hang(pid))
 
     def recover(self) -> None:
         """Real files again; those who wait come back with nothing read."""

@@ -301,7 +301,7 @@ def sleeper(*words: str) -> subprocess.Popen[bytes]:
 
 
 async def test_another_server_ends_a_hang() -> None:
-    async with a_box("hang") as box:
+    async with a_box("gpu-fault") as box:
         await asyncio.to_thread(until, (box.sysfs / "class/drm/card1/device/gpu_metrics").is_fifo)
         os.kill(box.pid, signal.SIGKILL)
         argv, env = other(box)

@@ -23,6 +23,7 @@ from halotui.collectors import amdgpu_sysfs, llama_process, memory, process_use
 from halotui.demo import traffic
 from halotui.demo.backends import LOG, command, profile
 from halotui.demo.box import Box, BoxError, start_box
+from halotui.demo.faults import TABLE
 from halotui.demo.traffic import REFRAINS, Traffic
 from halotui.demo.tree import DESKTOP, Load
 from halotui.hosts.local import LocalHost
@@ -134,7 +135,7 @@ async def test_no_patience() -> None:
 
 
 async def test_hang_blocks_readers_and_stops_the_server() -> None:
-    async with box_with("hang") as box:
+    async with box_with("gpu-fault") as box:
         metrics = box.sysfs / "class/drm/card1/device/gpu_metrics"
         assert len(metrics.read_bytes()) == 264
         await until(lambda: state(box.pid) == "T")
@@ -177,11 +178,11 @@ async def test_spec_decay_stops_the_drafts(
 ) -> None:
     """As llama.cpp #19231: all that was drafted was right, then nothing is drafted, and no one says so."""
     monkeypatch.setattr(traffic, "PAUSE_SECONDS", 0.05)
-    flags = command(profile("vulkan", Path(), "spec-decay", 1, {}), Path(LOG))
+    flags = command(profile("vulkan", Path(), TABLE["spec-decay"], 1, {}), Path(LOG))
     speculation = flags[flags.index("--spec-type") : flags.index("--log-file")]
     with start_server("-np", "2", "-c", "8192", *speculation) as server:
-        users = Traffic(server.url, slots=2, seed=2, spec_decay=True)
-        await users.run(4)
+        users = Traffic(server.url, slots=2, seed=2, decays=True)
+        await users.run(8)  # seconds: on a machine that does much else a request takes one
         assert users.load() == Load(tokens=users.load().tokens)
         log = server.log()
         assert all(slot["speculative"] for slot in server.get_json("/slots"))

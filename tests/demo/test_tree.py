@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from halotui.collectors import fdinfo, process_use
+from halotui.demo import kernel_words
 from halotui.demo.chip import REST
 from halotui.demo.counters import DISK_BYTES_PER_SECOND
 from halotui.demo.machine import GTT_TOTAL
@@ -317,7 +318,8 @@ def test_the_kernel_tells_of_a_hang_and_of_its_end(tmp_path: Path) -> None:
     tree.update(IDLE, 0)
     log = tree.sysfs.parent / "dev/kmsg"
     boot = log.read_text()
-    tree.hang(4711)
+    tree.say(kernel_words.hang(4711))
+    tree.hang()
     tree.recover()
     tree.recover()
     rows = log.read_text().removeprefix(boot).splitlines()
