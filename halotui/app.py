@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from halotui.model import Finding, Frame, Server
     from halotui.runs import Past, Recorder
     from halotui.screens.capturing import Capturing, Strip
+    from halotui.screens.finding import Silence
     from halotui.screens.relaunch import Relaunch
     from halotui.screens.replaying import Replay
 
@@ -46,7 +47,8 @@ _NEEDS = {key.verb: key.needs for key in KEYS if key.needs not in ("", DESK)}  #
 class HalotuiApp(App[int]):
     """The cockpit. ``open_feed`` is called after the first paint, for what it imports is heavy; ``desk`` on
     the first key that needs it, and is None where servers may only be looked at; likewise ``recorder`` where
-    nothing can be captured, and ``past`` where there is nothing to look back at. ``unfinished`` is a file
+    nothing can be captured, ``past`` where there is nothing to look back at, and ``silence`` where no finding
+    can be silenced. ``unfinished`` is a file
     that is there while a relaunch has not come to its end; ``recorder_trouble`` says what is wrong with the
     flight recorder, if anything is. A feed that is a ``screens.replaying.Player`` makes this a replay.
     """
@@ -68,6 +70,7 @@ class HalotuiApp(App[int]):
         recorder: Callable[[], Awaitable[Recorder]] | None = None,
         recorder_trouble: Callable[[], str | None] | None = None,
         past: Callable[[], Awaitable[Past]] | None = None,
+        silence: Silence | None = None,
         label: str = "",
         theme: str = DEFAULT,
         themes: dict[str, Theme] | None = None,
@@ -88,6 +91,7 @@ class HalotuiApp(App[int]):
         self._recorder_trouble = recorder_trouble
         self._trouble: str | None = None  # that was said
         self._past = past
+        self._silence = silence
         self._replay: Replay | None = None
         self._strip: Strip | None = None  # the line above the foot
         self._note = ("", False)  # at the foot: what goes on meanwhile, and whether it is loud
@@ -168,7 +172,7 @@ class HalotuiApp(App[int]):
         """Once, when it appears."""
         if trouble and trouble != self._trouble:
             said = clean(trouble)
-            self.notify(said, title="flight recorder", severity="warning", timeout=10, markup=False)
+            self.notify(said, title="what is kept", severity="warning", timeout=10, markup=False)
         self._trouble = trouble
 
     async def close_feed(self) -> None:
@@ -267,24 +271,34 @@ class HalotuiApp(App[int]):
         self.push_screen(Explain(help_text(self._keys)))
 
     def action_explain(self) -> None:
-        from halotui.screens.explain import Explain, explain, finding_text
+        from halotui.screens.explain import Explain, explain
 
         ref = self.canvas.cursor
         finding = self.view.finding(ref)
         if ref is None and not self._pages.whole and self.view.frame is not None:
             finding = next(iter(self.view.frame.findings), None)
         if finding is not None:
-            cure = bool(finding.patch) and self._desk is not None
-
-            def relaunch(wanted: bool | None) -> None:
-                if wanted:
-                    self._act("relaunch", finding)
-
-            self.push_screen(Explain(finding_text(finding), cure=cure), relaunch)
+            self._explain(finding)
         elif ref is not None:
-            self.push_screen(Explain(explain(self.view, ref, self.size.width)))
+            why = getattr(self._feed, "why", None)
+            causes = why(ref.subject, ref.field) if why is not None else ()
+            self.push_screen(Explain(explain(self.view, ref, self.size.width, causes)))
         else:
             self.canvas.move(0, 1)
+
+    def _explain(self, finding: Finding) -> None:
+        from halotui.screens.finding import CURE, SILENCE, FindingScreen, hush
+
+        able = [CURE] if finding.patch and self._desk is not None else []
+        able += [SILENCE] if self._silence is not None else []
+
+        def done(wanted: str | None) -> None:
+            if wanted == CURE:
+                self._act("relaunch", finding)
+            elif wanted == SILENCE and self._silence is not None:
+                self.run_worker(hush(self, self._silence, finding, demo=bool(self.view.label)))
+
+        self.push_screen(FindingScreen(self.view, finding, frozenset(able)), done)
 
     # --- what changes a server
 

@@ -1,8 +1,8 @@
-"""The answer to ``e``: what a field is, where it comes from, how old it is; or what a finding means."""
+"""The answer to ``e``: what a field is, where it comes from, how old it is; or an event of the kernel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from halotui import fields, format
 from halotui.model import (
+    Cause,
     Finding,
     Gpu,
     Holder,
@@ -26,6 +27,9 @@ from halotui.model import (
     Slot,
     Source,
 )
+from halotui.screens.finding import cause
+from halotui.screens.finding import text as in_full
+from halotui.screens.popup import plain
 from halotui.widgets.rows import EVENT, FINDING, Ref
 from halotui.widgets.view import SOURCES, Struct, View
 
@@ -43,13 +47,10 @@ _ASKED = ("server", "log", "model", "/")  # sources that are known by their addr
 _SECRET = ("gtt_bytes", "vram_bytes", "gpu_percent")  # of a holder
 
 
-class Explain(ModalScreen[bool]):
-    """A pop-up over the cockpit; any of esc, e, q or enter puts it away. With a ``cure``, r gives True."""
+class Explain(ModalScreen[None]):
+    """A pop-up over the cockpit; any of esc, e, q or enter puts it away."""
 
-    BINDINGS: ClassVar = [
-        Binding("escape,e,q,enter", "dismiss", "Back"),
-        Binding("r", "cure", "Relaunch", id="relaunch"),
-    ]
+    BINDINGS: ClassVar = [Binding("escape,e,q,enter", "dismiss", "Back")]
     DEFAULT_CSS = """
     Explain { align: center middle; background: $background 60%; }
     Explain > VerticalScroll {
@@ -60,30 +61,26 @@ class Explain(ModalScreen[bool]):
     Explain Static { height: auto; }
     """
 
-    def __init__(self, text: Text, *, cure: bool = False) -> None:
+    def __init__(self, text: Text) -> None:
         super().__init__()
-        self._text, self._cure = text, cure
+        self._text = text
 
     def compose(self) -> ComposeResult:
         with VerticalScroll() as box:
-            cure = "[@click=screen.cure]r relaunch with the fix[/] · " if self._cure else ""
-            box.border_subtitle = f"{cure}esc"
+            box.border_subtitle = "esc"
             yield Static(self._text)
 
-    def action_cure(self) -> None:
-        if self._cure:
-            self.dismiss(True)
 
-
-def explain(view: View, ref: Ref, width: int) -> Text:
-    """The pop-up's text for what is under the cursor, on a screen of ``width`` cells."""
+def explain(view: View, ref: Ref, width: int, causes: Sequence[Cause] = ()) -> Text:
+    """The pop-up's text for what is under the cursor, on a screen of ``width`` cells; ``causes``: why it is
+    lower than usual, where it is."""
     if ref.field == FINDING:
         found = view.finding(ref)
-        return finding_text(found) if found is not None else Text("This finding is over.")
+        return Text(in_full(view, found, width) if found is not None else "This finding is over.")
     if ref.field == EVENT:
         event = view.kernel(ref)
         return event_text(event) if event is not None else Text("This line is no longer kept.")
-    return field_text(view, ref, min(WIDEST, width * 9 // 10 - 8))
+    return field_text(view, ref, min(WIDEST, width * 9 // 10 - 8), causes)
 
 
 def to_copy(view: View, ref: Ref | None, width: int) -> str:
@@ -95,18 +92,6 @@ def to_copy(view: View, ref: Ref | None, width: int) -> str:
         return told
     label = fields.BY_ID[ref.field].label
     return f"{label} {told.splitlines()[0].removeprefix(label).strip()}"
-
-
-def finding_text(finding: Finding) -> Text:
-    text = Text()
-    text.append(f"{finding.title}\n", "bold")
-    text.append(f"{finding.severity} · {finding.id}\n\n", "dim")
-    for label, body in (("Evidence", finding.evidence), ("Why", finding.why), ("What to do", finding.fix)):
-        text.append(f"{label}\n", "bold")
-        text.append(f"{body}\n\n")
-    if finding.reference:
-        text.append(f"Reference: {finding.reference}", "dim")
-    return text
 
 
 def event_text(event: KernelEvent) -> Text:
@@ -123,7 +108,7 @@ def event_text(event: KernelEvent) -> Text:
     return text
 
 
-def field_text(view: View, ref: Ref, width: int) -> Text:
+def field_text(view: View, ref: Ref, width: int, causes: Sequence[Cause] = ()) -> Text:
     field = fields.BY_ID[ref.field]
     struct = _struct(view, ref)
     value = getattr(struct, field.key, None)
@@ -152,6 +137,9 @@ def field_text(view: View, ref: Ref, width: int) -> Text:
         text.append("\nHidden: it is another user's. Root sees it, and so does that user.\n", "dim")
     elif value is None and struct is not None:
         text.append("\nNo value: the source above does not give it on this box or build.\n", "dim")
+    if causes:
+        text.append("\nLower than usual here. Likely causes\n", "bold")
+        text.append(plain(part for number, one in enumerate(causes, 1) for part in cause(number, one)))
     if isinstance(struct, Request):
         text.append_text(request_text(struct))
     if field.chart:

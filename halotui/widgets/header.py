@@ -65,6 +65,8 @@ def rows(view: View, width: int, height: int) -> list[Row]:
         url = server.url.partition("//")[2]
         shown = fit(url, min(width_of(url), _URL))
         right.append(Run(f" {shown} ", "headdim", Ref("server.url", server.url)))
+    if frame.silenced:
+        right.append(Run(f" {len(frame.silenced)} silenced ", "headdim"))
     if view.frozen:
         right.append(Run(" FROZEN ", "headtrouble"))
     right += clock

@@ -23,7 +23,7 @@ from halotui.keymap import DESK, KEYS, usable
 from halotui.model import Finding, Frame, ServerState, Severity
 from halotui.screens.checklist import Checklist
 from halotui.screens.cut_off import CutOff
-from halotui.screens.explain import Explain
+from halotui.screens.finding import FindingScreen
 from halotui.screens.form import Choice, Form
 from halotui.screens.launcher import Launcher, Profiles
 from halotui.screens.popup import plain
@@ -252,9 +252,9 @@ async def test_a_finding_brings_its_fix(cockpit: Open, way: str) -> None:
 async def test_a_finding_without_a_cure_offers_none(cockpit: Open) -> None:
     async with cockpit(FakeDesk(), msgspec.structs.replace(CURED, patch=None)) as hand:
         await hand.press("e")
-        await hand.see(Explain)
+        await hand.see(FindingScreen)
         await hand.press("r")
-        assert isinstance(hand.app.screen, Explain)
+        assert isinstance(hand.app.screen, FindingScreen)
 
 
 async def test_without_a_server_profiles_are_launched(cockpit: Open) -> None:
@@ -546,7 +546,7 @@ async def test_read_only_shows_none_of_it(cockpit: Open) -> None:
         await hand.press("question_mark")
         assert "Stop the server" not in hand.text
         await hand.press("escape", "e", "r")
-        assert isinstance(hand.app.screen, Explain)
+        assert isinstance(hand.app.screen, FindingScreen)
 
 
 async def test_else_all_of_it_is_shown(cockpit: Open) -> None:

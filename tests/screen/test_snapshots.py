@@ -43,7 +43,7 @@ CASES = {
     "200x60": Case(200, 60),
     "finding-80x24": Case(80, 24, scene={"fault": "spec-decay"}),
     "memory-120x40": Case(120, 40, scene={"fault": "gtt-pressure"}),
-    "hang-120x40": Case(120, 40, scene={"fault": "hang"}),
+    "hang-120x40": Case(120, 40, scene={"fault": "gpu-fault"}),
     "bare-80x24": Case(80, 24, scene={"bare": True}),
     "help-120x40": Case(120, 40, keys=("question_mark",)),
     "explain-finding-120x40": Case(120, 40, keys=("e",), scene={"fault": "spec-decay"}),

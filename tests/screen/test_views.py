@@ -27,6 +27,7 @@ from halotui.history import History
 from halotui.keymap import KEYS, LISTED, REQUESTS
 from halotui.model import End, Finding, Frame, Request, Server, ServerState, Severity
 from halotui.screens.explain import Explain
+from halotui.screens.finding import FindingScreen
 from halotui.screens.launcher import Launcher
 from halotui.screens.prompt import Prompt
 from halotui.widgets import findings, models, requests_figures, requests_view, server_view, tabs
@@ -546,7 +547,7 @@ async def test_hidden_facts_offer_the_relaunch_that_shows_them() -> None:
         assert "r relaunches with -lv 4" in "\n".join(hand.rows)
         await hand.click(lambda hit: hit.ref.field == "finding")
         await hand.press("enter")
-        await hand.until(lambda: isinstance(hand.app.screen, Explain))
+        await hand.until(lambda: isinstance(hand.app.screen, FindingScreen))
         await hand.press("r")
         await hand.until(lambda: isinstance(hand.app.screen, Launcher))
         screen = hand.app.screen
