@@ -12,18 +12,23 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from http.client import HTTPConnection
+from itertools import count
+from tempfile import TemporaryDirectory
 from typing import Any
 
 HALOTUI = (sys.executable, "-m", "halotui")
-NOWHERE = "/nonexistent/halotui-tests"
 PATIENCE = 30.0  # seconds for anything that should come at once
+_HOMES = TemporaryDirectory(prefix="halotui-homes-", ignore_cleanup_errors=True)
+_number = count()
+NOWHERE = f"{_HOMES.name}/nowhere"  # nothing is ever made there
 
 
 def environment(**more: str) -> dict[str, str]:
     """Ours, without the settings of whoever runs the tests; a cwd on the path is not relied on."""
     ours = ("HALOTUI_", "LLAMA_", "XDG_", "PYTEST_", "COLUMNS", "LINES")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-    return {**kept, "XDG_CONFIG_HOME": NOWHERE, "XDG_STATE_HOME": NOWHERE, **more}
+    home = f"{_HOMES.name}/{next(_number)}"  # another one each time, not there yet
+    return {**kept, "XDG_CONFIG_HOME": f"{home}/config", "XDG_STATE_HOME": f"{home}/state", **more}
 
 
 def run(*args: object, seconds: float = PATIENCE, **env: str) -> subprocess.CompletedProcess[str]:

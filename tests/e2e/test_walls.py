@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from running import NOWHERE, environment
+from running import environment
 
 ROOT = Path(__file__).parents[2]
 SCREEN = {"textual", "rich", "plotext"}
@@ -29,11 +29,11 @@ sys.exit(code)
 """
 
 
-def imported(*args: str, code: int = 0, state: Path | str = NOWHERE, silent: bool = False) -> set[str]:
+def imported(*args: str, code: int = 0, state: Path | str = "", silent: bool = False) -> set[str]:
     """The top-level modules that are loaded when this command line ends."""
     done = subprocess.run(
         [sys.executable, "-c", SPY, *args],
-        env=environment(XDG_STATE_HOME=str(state)),
+        env=environment(**({"XDG_STATE_HOME": str(state)} if state else {})),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

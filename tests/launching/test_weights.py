@@ -160,7 +160,7 @@ def test_what_cannot_be_is_not_believed(tmp_path: Path) -> None:
     assert model(tmp_path, Tensor("output.weight", (2**63, 2**63), F32)) is None
     assert model(tmp_path) is None
     new = model(tmp_path, output, Tensor("blk.0.attn_q.weight", (64, 64), 199))  # a fork's own type
-    assert new == Weights(parameters=8192, active_parameters=8192)
+    assert new == Weights(parameters=8192, architecture="llama", active_parameters=8192)
 
 
 def test_as_the_library_writes_it(models: Path) -> None:
