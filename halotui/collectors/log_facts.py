@@ -21,7 +21,7 @@ from halotui.model import Buffer, Device, LogFacts
 from halotui.safe import clean
 
 MOST_BREAKDOWNS = 4  # of memory, of one load
-REFUSED = "the server says that the vocabularies are not compatible, and does not draft"
+REFUSED = "the server says that the vocabularies are not compatible"
 TRANSLATED = "the server says that the vocabularies are not compatible, and translates each draft by its text"
 
 

@@ -27,6 +27,7 @@ class _Loss(Struct, frozen=True):
     ratio: float  # decode speed ÷ that without speculation
     told: str
     streams: str = "1"
+    at_least: bool = False  # it may be slower still
 
 
 def _spec_harmful(view: View) -> Iterator[Symptom | Undefined]:
@@ -98,7 +99,8 @@ def _estimated(view: View, server: Server, samples: Sequence[Sample], fires: boo
         return
     clearly = gain < view.levels["clears"] if fires else gain + error < view.levels["fires"]
     if clearly and sum(bool(one.request.draft_tokens) for one in samples) >= view.levels["recent"]:
-        yield _Loss(gain, f"net gain {percent(gain)} ± {percent(error)} of the speed without speculation")
+        told = f"{percent(gain)} ± {percent(error)} of the speed without speculation, estimated"
+        yield _Loss(gain + error, told, at_least=True)
 
 
 def _symptom(server: Server, samples: Sequence[Sample], loss: _Loss) -> Symptom:
@@ -115,10 +117,17 @@ def _symptom(server: Server, samples: Sequence[Sample], loss: _Loss) -> Symptom:
     low = acceptance is not None and acceptance < _LOW
     return Symptom(
         subject=server.url,
-        title=f"Speculation makes decoding {percent(1 - loss.ratio)} slower",
+        title=f"Speculation makes decoding {_by(loss)}slower",
         evidence=evidence,
         why=_WHY_LOW if low else _WHY_STREAMS if loss.streams != "1" else None,
     )
+
+
+def _by(loss: _Loss) -> str:
+    """Of an estimate no more than is sure."""
+    if loss.ratio > 0.995:
+        return ""
+    return f"{'at least ' if loss.at_least else ''}{percent(1 - loss.ratio)} "
 
 
 _WHY_LOW = (
@@ -133,7 +142,7 @@ RULES = (
         id=_ID,
         check=_spec_harmful,
         title="Speculation makes decoding slower",
-        window="the last 8 requests of 30 min; the net gain: the last 4 that ran alone",
+        window="the last 8 requests of 30 min; an estimate: the last 4 that ran alone",
         clears="it is as fast as without, or no request came for 30 min, or the server restarts",
         levels=(
             Level(name="fires", value=0.95, help="share of the speed without speculation", most=1.0),
@@ -141,7 +150,7 @@ RULES = (
             Level(name="recent", value=8, help="requests of late, at least", least=8, most=64),
             Level(name="samples", value=10, help="requests that make a baseline", least=8, most=64),
         ),
-        evidence="[net gain {gain} ± {error} of the speed without speculation]"
+        evidence="[{gain} ± {error} of the speed without speculation, estimated]"
         "[decode {now} t/s with speculation, {usual} t/s without ({number} requests), p {p}; "
         "at {depth} tokens, {streams} at a time]"
         "[; {acceptance} of the drafts accepted, {coverage} of tokens drafted]",
