@@ -22,6 +22,7 @@ GLANCE = 16  # of them, while none ends
 SHORT = 16  # tokens: a request or a draft below it says too little
 BASELINE = 4  # requests at most
 RECENT = 3  # requests at most
+UNDRAFTED = 2  # requests without a draft, at least, where only the log speaks
 NGRAM_RECENT = 3  # at least: n-gram types draft nothing where a text does not repeat
 
 
@@ -182,17 +183,23 @@ def _is_ngram(server: Server) -> bool:
     return "ngram" in (server.spec_type or "")
 
 
+def _is_told(request: Request) -> bool:
+    """Whether the log would have told of its drafts."""
+    return request.source == "log" and (request.generation_tokens or 0) >= SHORT
+
+
 def _spec_unused(view: View) -> Iterator[Symptom | Undefined]:
     for server in view.running:
         types = [kind for kind in (server.spec_type or "").split(",") if kind.strip() not in ("", "none")]
         if not types and server.draft_model is None:
             continue
-        if server.speculative is None:
+        requests = _requests(view, server)
+        silent = server.speculative is None  # no /slots: a draft model that is used drafts each time
+        if silent and (types or sum(_is_told(request) for request in requests) < UNDRAFTED):
             yield Undefined(server.url)
             continue
         if server.speculative or server.state not in (ServerState.IDLE, ServerState.BUSY):
             continue
-        requests = _requests(view, server)
         if any(request.draft_tokens for request in requests):  # tokens outweigh a flag
             continue
         if server.facts is not None and server.facts.draft_mismatch is not None:
@@ -201,7 +208,7 @@ def _spec_unused(view: View) -> Iterator[Symptom | Undefined]:
         yield Symptom(
             subject=server.url,
             title="Speculation asked for, and not used",
-            evidence=f"{asked}, yet /slots says speculative: false; "
+            evidence=f"{asked}{'' if silent else ', yet /slots says speculative: false'}; "
             f"0 tokens drafted in {count(len(requests))} finished requests",
             why=_WHY_REFUSED if types else None,
             fix=_FIX_REFUSED if types else None,
@@ -274,7 +281,7 @@ RULES = (
         hold_seconds=3,
         window="all requests since it started",
         clears="it speculates, or drafts",
-        evidence="{asked}, yet /slots says speculative: false; "
+        evidence="{asked}[, yet /slots says speculative: false]; "
         "0 tokens drafted in {number} finished requests",
         proof=Proof.REAL,
         needs=(

@@ -25,6 +25,7 @@ from running import HALOTUI, PATIENCE, environment, run
 LOGS = Path(__file__).parents[1] / "fixtures" / "logs"
 UNWELL = {
     "mid-draft-refused": {"draft-vocab"},
+    "new-draft-unused": {"spec-unused"},
     "served-b11549-two-slots": {"context-exceeded"},
     "served-b8672-two-slots": {"context-exceeded"},
     "served-b8672-kv-full": {"kv-full"},

@@ -219,6 +219,19 @@ def test_unused_is_undefined_without_slots() -> None:
     assert watch.engine.state("spec-unused", URL) == State.UNDEFINED
 
 
+def test_without_slots_the_log_tells() -> None:
+    asked = server(draft_model="small.gguf", requests=(request(None), request(None, generated=300)))
+    (found,) = Watch(hold=False).see(0, servers=[asked])
+    assert found.id == "spec-unused" and found.patch == {"spec": "draft-simple"}
+    assert found.evidence == "draft model small.gguf; 0 tokens drafted in 2 finished requests"
+    for known in (
+        (request(None), request(None, generated=8)),  # one too short to say so
+        (request(None), request(None, source="metrics")),
+        (request(None), request(40, 20)),
+    ):
+        assert not Watch(hold=False).see(0, servers=[server(draft_model="small.gguf", requests=known)])
+
+
 def test_unused_holds_clears_and_rearms() -> None:
     watch, wrong, right = Watch(), server(**UNUSED), server(**DRAFT)
     for time, one, fires in ((0, wrong, 0), (3, wrong, 1), (4, right, 0), (5, wrong, 0), (8, wrong, 1)):
