@@ -188,7 +188,8 @@ def _unknown(old: _Alarm | None, now: float) -> _Alarm:
 
 def _unwell(rule: Rule, symptom: Symptom, old: _Alarm | None, now: float, hold: float) -> _Alarm:
     fired = old is not None and old.finding is not None
-    goes_on = old is not None and (fired or old.unknown_since is None)
+    sure_now = old is not None and old.symptom is not None and old.symptom.doubtful and not symptom.doubtful
+    goes_on = old is not None and (fired or (old.unknown_since is None and not sure_now))
     since = min(old.since, now) if old is not None and goes_on else now  # min: the clock may step back
     if not fired and (symptom.doubtful or now - since < hold):
         return _Alarm(since=since, symptom=symptom)

@@ -134,7 +134,7 @@ _FOLDED = re.compile(r" \(\d{1,12} times\)\Z")
 def _draft_vocab(view: View) -> Iterator[Symptom | Undefined]:
     for server, facts in known(view):
         on = server.speculative
-        if facts.draft_mismatch is not None:
+        if facts.draft_mismatch:
             does = "" if on is None else "; it drafts all the same" if on else "; it does not draft"
             yield Symptom(
                 subject=server.url,

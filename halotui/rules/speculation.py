@@ -202,7 +202,7 @@ def _spec_unused(view: View) -> Iterator[Symptom | Undefined]:
             continue
         if any(request.draft_tokens for request in requests):  # tokens outweigh a flag
             continue
-        if server.facts is not None and server.facts.draft_mismatch is not None:
+        if server.facts is not None and server.facts.draft_mismatch:
             continue  # draft-vocab says why
         asked = f"--spec-type {server.spec_type}" if types else f"draft model {server.draft_model}"
         yield Symptom(
