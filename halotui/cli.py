@@ -95,6 +95,16 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     what = common.add_argument_group("what to watch")
     what.add_argument("-u", "--url", action="append", help="a llama-server; default: those of this box")
+    what.add_argument(
+        "--ssh",
+        action="append",
+        metavar="[USER@]HOST",
+        help="a far box, or one of [hosts] in the config (repeat for several; . is this box)",
+    )
+    what.add_argument(
+        "--fleet", nargs="?", const="", metavar="GROUP", help="all boxes of [hosts], or those of a group"
+    )
+    what.add_argument("--ssh-config", metavar="FILE", help="ssh's own configuration, as ssh -F")
     what.add_argument("--log", metavar="PATH", help="log of the first server, - for standard input")
     what.add_argument("--api-key-env", metavar="NAME", help="variable that holds the API key")
     what.add_argument("--gpu-source", choices=GPU_SOURCES, help="where GPU numbers come from (auto)")
@@ -198,7 +208,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         settings = config.load(said.get("config"))
         flags: dict[str, Any] = {
             key: said[key]
-            for key in ("interval", "gpu_source", "theme", "api_key_env", "readonly")
+            for key in ("interval", "gpu_source", "theme", "api_key_env", "readonly", "ssh_config")
             if key in said
         }
         if "url" in said:

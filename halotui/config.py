@@ -39,6 +39,21 @@ class ConfigError(ValueError):
     """One line that says where and what."""
 
 
+class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[hosts.NAME]``: a box of the fleet. What is not said is as in the general settings."""
+
+    ssh: str = ""  # what ssh is given: an alias, user@host, ssh://user@host:port; "": NAME; ".": this box
+    groups: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+    log: str = ""  # of its first server, a path there
+    interval: float | None = None
+    readonly: bool | None = None
+    api_key_env: str = ""  # a variable here
+    sysfs: str = "/sys"
+    procfs: str = "/proc"
+    via: str = "sh"  # or "halotui": frames from ``halotui stream`` there
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """config.toml, key by key; README documents each."""
 
@@ -51,6 +66,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recorder: bool = True  # the dashboard keeps its frames in the state directory
     recorder_megabytes: int = 64  # the oldest go first
     timeline_days: int = 90  # samples of older captures go, their numbers stay; 0: never
+    ssh_config: str = ""  # ssh -F
+    hosts: dict[str, HostSettings] = {}
     keys: dict[str, str] = {}
     rules: dict[str, Any] = {}  # as it stands in the file; ``tuning`` reads it
     profiles: dict[str, Any] = {}  # servers.profile.Profile by name, without the presets

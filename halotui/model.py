@@ -37,6 +37,27 @@ class SourceState(StrEnum):
     UNUSED = "unused"  # not asked: another one answers, or nobody wants it
 
 
+class LinkState(StrEnum):
+    """How the connection to a far box stands."""
+
+    CONNECTING = "connecting"  # the first login, or one after a loss
+    UP = "up"
+    LOST = "lost"  # it was up; it is tried again by itself
+    REFUSED = "refused"  # a person has to do something: a key, a password, a changed host key
+
+
+class Link(Struct, frozen=True, kw_only=True):
+    """The connection to a far box, as it stands now. A box without one is the box we run on."""
+
+    state: LinkState
+    since_time: float  # Unix seconds, of our clock
+    reason: str | None = None  # of LOST and REFUSED: ssh's own words, made harmless
+    hint: str | None = None  # what to do about it
+    retry_time: float | None = None  # Unix seconds: the next try
+    round_trip_seconds: float | None = None  # of the last batch
+    ahead_seconds: float | None = None  # its wall clock before ours; put right in what we show
+
+
 class Unavailable(Exception):
     """A collector's way to say why it has no reading, and what the user can do about it."""
 
