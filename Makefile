@@ -3,8 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 BIN = $(VENV)/bin
+# Tests mostly wait, for servers, frames and ends: two cores serve three of them. The longest files begin.
+PYTEST = $(BIN)/python -m pytest
+WORKERS ?= 3
+TOGETHER = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # It counts tokens against the clock, and wants the machine to itself.
 ALONE = tests/e2e/test_json.py
+
+# Without bytecode each of the tests' thousand processes would compile halotui anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run demo test lint bench screenshots clean
 
@@ -25,8 +32,8 @@ demo: $(VENV)/.run
 	@exec $(BIN)/halotui demo $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(ARGS),$(ARGS),--ignore $(ALONE))
-	$(if $(ARGS),,$(BIN)/python -m pytest $(ALONE))
+	$(PYTEST) $(TOGETHER) $(if $(ARGS),$(ARGS),--ignore $(ALONE))
+	$(if $(ARGS),,$(PYTEST) $(ALONE))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -41,6 +48,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python bench/recorder.py
 	$(BIN)/python bench/telemetry.py
 	$(BIN)/python bench/log.py
+	$(BIN)/python bench/fleet.py
 
 # Wants rsvg-convert and fonts for the PNGs: apt install librsvg2-bin fonts-firacode fonts-dejavu-core
 screenshots: $(VENV)/.dev

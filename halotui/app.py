@@ -3,54 +3,67 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote
 
 import msgspec
+from textual.actions import ActionParseResult
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding
 from textual.screen import Screen
 
 from halotui import fields, private
-from halotui.keymap import DESK, KEYS, LISTED, LIVE, PAST, PLAYER, RECORDER, REQUESTS, usable
-from halotui.safe import clean
+from halotui.keymap import (
+    BOXES,
+    DESK,
+    FAR,
+    FLEET,
+    KEYS,
+    LISTED,
+    LIVE,
+    PAST,
+    PLAYER,
+    RECORDER,
+    REQUESTS,
+    usable,
+)
+from halotui.screens import drawing
+from halotui.screens.boxes import Boxes
 from halotui.screens.driver import QuietDriver
 from halotui.screens.pages import Pages
+from halotui.screens.seat import Seat
+from halotui.stations import Station
 from halotui.themes import DEFAULT, Theme, load_all
-from halotui.widgets import footer, hidden
+from halotui.widgets import hidden
 from halotui.widgets.canvas import Canvas, first
-from halotui.widgets.layout import PANELS, SMALLEST, Place, around, places
-from halotui.widgets.rows import ORDER, TAB, Ref, Row, Run, fill
+from halotui.widgets.rows import HOST, ORDER, TAB, Ref
 from halotui.widgets.styles import styles, textual_theme
 from halotui.widgets.view import View
 
 if TYPE_CHECKING:
-    from halotui.actions import Desk
     from halotui.feed import Feed
-    from halotui.model import Finding, Frame, Server
-    from halotui.runs import Past, Recorder
-    from halotui.screens.capturing import Capturing, Strip
-    from halotui.screens.finding import Silence
-    from halotui.screens.relaunch import Relaunch
+    from halotui.model import Finding
+    from halotui.screens.fleet_page import FleetPage
     from halotui.screens.replaying import Replay
 
 PACES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between frames
-_SETTLED = 3  # frames until everything that is imported late is there
 _NEEDS = {key.verb: key.needs for key in KEYS if key.needs not in ("", DESK)}  # a missing desk is said
+_OF_A_BOX = frozenset(  # verbs that mean nothing while all boxes are looked at
+    ("act", "capture", "history", "freeze", "pace", "server", "requests", "view", "write", "other_box")
+)
 
 
 class HalotuiApp(App[int]):
-    """The cockpit. ``open_feed`` is called after the first paint, for what it imports is heavy; ``desk`` on
-    the first key that needs it, and is None where servers may only be looked at; likewise ``recorder`` where
-    nothing can be captured, ``past`` where there is nothing to look back at, and ``silence`` where no finding
-    can be silenced. ``unfinished`` is a file
-    that is there while a relaunch has not come to its end; ``recorder_trouble`` says what is wrong with the
-    flight recorder, if anything is. A feed that is a ``screens.replaying.Player`` makes this a replay.
+    """The cockpit of one box, or several of them behind a view of them all.
+
+    ``fleet``: the boxes; else ``open_feed`` and other words of a ``Station`` make the only one. A feed is
+    opened after the first paint, for what it imports is heavy; a desk on the first key that needs it, and is
+    None where servers may only be looked at. A feed that is a ``screens.replaying.Player`` makes this a
+    replay.
     """
 
     TITLE = "halotui"
@@ -63,47 +76,29 @@ class HalotuiApp(App[int]):
 
     def __init__(
         self,
-        open_feed: Callable[[], Awaitable[Feed]],
+        open_feed: Callable[[], Awaitable[Feed]] | None = None,
         *,
-        desk: Callable[[], Awaitable[Desk]] | None = None,
-        unfinished: Path | None = None,
-        recorder: Callable[[], Awaitable[Recorder]] | None = None,
-        recorder_trouble: Callable[[], str | None] | None = None,
-        past: Callable[[], Awaitable[Past]] | None = None,
-        silence: Silence | None = None,
-        label: str = "",
+        fleet: Sequence[Station] = (),
         theme: str = DEFAULT,
         themes: dict[str, Theme] | None = None,
         troubles: Sequence[str] = (),
         state_dir: Path | None = None,
         keys: Mapping[str, str] | None = None,
+        **station: Any,
     ) -> None:
         self._color = "NO_COLOR" not in os.environ  # Textual takes it out of the environment
         super().__init__(driver_class=QuietDriver)
         self.animation_level = "none"  # a slow link shows each step of one
-        self._open_feed = open_feed
-        self._feed: Feed | None = None
-        self._desk = desk
-        self._unfinished = unfinished if desk is not None else None
-        self._relaunch: Relaunch | None = None
-        self._recorder = recorder
-        self._capturing: Capturing | None = None
-        self._recorder_trouble = recorder_trouble
-        self._trouble: str | None = None  # that was said
-        self._past = past
-        self._silence = silence
-        self._replay: Replay | None = None
-        self._strip: Strip | None = None  # the line above the foot
-        self._note = ("", False)  # at the foot: what goes on meanwhile, and whether it is loud
         self.failure: Exception | None = None
         self._state_dir = state_dir or Path.cwd()
         self._themes, self._troubles = themes or load_all()[0], troubles
         self._theme_name = theme
-        self.view = View(label=label, acting=desk is not None)
         self.canvas = Canvas(self._layout, styles(self._themes[self._theme_name], self._color))
-        self._pages = Pages(self, self.view, self.canvas)
+        if open_feed is not None:
+            fleet = (Station(open_feed=open_feed, **station),)
+        self.boxes = Boxes(self, self, fleet, self._fail)
         self._mapped = dict(keys or {})
-        self._settle_keys()
+        self.settle_keys()
         if self._mapped:
             self.set_keymap(self._mapped)
 
@@ -116,112 +111,49 @@ class HalotuiApp(App[int]):
         self._use_theme(self._theme_name)
         for trouble in self._troubles:
             self.notify(trouble, title="theme left out", severity="warning")
-        self.call_after_refresh(lambda: self.run_worker(self._follow(), exit_on_error=True))
+        self.call_after_refresh(self.boxes.open)
 
-    async def _follow(self) -> None:
-        """Draw each frame as it comes, until the feed ends."""
-        try:
-            self._feed = feed = await self._open_feed()
-        except Exception as error:  # said on stderr once the screen is put away
-            self.failure = error
-            self.exit(return_code=1)
-            return
-        self.view.history = feed.history
-        self.view.interval = feed.interval
-        draw = self.canvas.update
-        if hasattr(feed, "to_event"):
-            draw = self._begin_replay(feed)
-        try:
-            await self._show(feed, draw)
-        except Exception as error:
-            if self._replay is None:
-                raise
-            self.failure = error  # a recording that cannot be read further
-            self.exit(return_code=1)
-
-    async def _show(self, feed: Feed, draw: Callable[[], None]) -> None:
-        taken = 0
-        async for frame in feed.frames():
-            if self._replay is not None and self._replay.anew:
-                self.view.anew(feed.history, self._replay.logs)
-            if not self.view.frozen:
-                self.view.take(frame)
-                draw()
-            if self._recorder_trouble is not None:
-                self._say_trouble(self._recorder_trouble())
-            taken += 1
-            if taken == _SETTLED:
-                _settle_memory()
-                if self._unfinished is not None and self._unfinished.exists():
-                    self._act("look")
-
-    def _begin_replay(self, feed: Feed) -> Callable[[], None]:
-        """What draws its frames, when it is a recording."""
-        from halotui.screens.replaying import Player, Replay
-
-        if not isinstance(feed, Player):
-            return self.canvas.update
-        self._replay = Replay(self, feed, self.canvas.update)
-        self._strip = self._replay.rows
-        self.view.label, self.view.clock = self.view.label or "REPLAY", True
-        self._settle_keys()
-        self.canvas.repaint()
-        return self._replay.draw
-
-    def _say_trouble(self, trouble: str | None) -> None:
-        """Once, when it appears."""
-        if trouble and trouble != self._trouble:
-            said = clean(trouble)
-            self.notify(said, title="what is kept", severity="warning", timeout=10, markup=False)
-        self._trouble = trouble
+    def _fail(self, error: Exception) -> None:
+        """It is said on stderr once the screen is put away."""
+        self.failure = error
+        self.exit(return_code=1)
 
     async def close_feed(self) -> None:
-        """Put recorder, feed and desk away; the screen has gone already."""
-        try:
-            if self._capturing is not None:
-                await self._capturing.close()
-        except Exception as error:  # the capture's own trouble: everything else is put away all the same
-            print(f"halotui: the capture: {clean(str(error))}", file=sys.stderr)
-        if self._feed is not None:
-            await self._feed.close()
-        if self._relaunch is not None:
-            await self._relaunch.close()
+        """Put recorders, feeds and desks away; the screen has gone already."""
+        await self.boxes.close()
 
-    # --- what is drawn
+    # --- what is looked at
 
-    def _layout(self, width: int, height: int) -> list[tuple[Place, list[Row]]]:
-        if width < SMALLEST[0] or height < SMALLEST[1]:
-            text = f"halotui needs {SMALLEST[0]}x{SMALLEST[1]}; this is {width}x{height}"
-            return [(Place("header", 0, 0, width, 1), [fill((Run(text, "warning"),), width)])]
-        if self._strip is None:
-            return self._panels(width, height)
-        *panels, (foot, keys) = self._panels(width, height - 1)
-        strip = Place("strip", 0, foot.y, width, 1)
-        return [*panels, (strip, self._strip(width)), (foot._replace(y=foot.y + 1), keys)]
+    @property
+    def view(self) -> View:
+        """Of the box that is looked at, or was last."""
+        return self.boxes.seat.view
 
-    def _panels(self, width: int, height: int) -> list[tuple[Place, list[Row]]]:
-        """From the header to the footer."""
-        view, pages = self.view, self._pages
-        panels = {**PANELS, "footer": self._footer}
-        if pages.whole:
-            *head, foot = around(width, height, len(view.servers))
-            body = Place(pages.name, 0, len(head), width, foot.y - len(head))
-            panels[pages.name] = lambda _, *size: pages.rows(*size)
-            here = [*head, body, foot]
-        else:
-            found = len(view.frame.findings) if view.frame is not None else 0
-            served = len(view.server.slots or view.server.models) if view.server is not None else 1
-            here = places(width, height, found, served, len(view.servers))
-        return [(place, panels[place.panel](view, place.width, place.height)) for place in here]
+    @property
+    def _pages(self) -> Pages:
+        return self.boxes.seat.pages
 
-    def _footer(self, view: View, width: int, height: int) -> list[Row]:
-        note, loud = self._note
-        return footer.rows(view, width, height, keys=self._shown, note=note, loud=loud, here=self._pages.name)
+    @property
+    def _replay(self) -> Replay | None:
+        return self.boxes.seat.replay
 
-    def strip(self, rows: Strip | None) -> None:
-        """The line above the foot; None: there is none."""
-        self._strip = rows
-        self.canvas.update()
+    @property
+    def _station(self) -> Station:
+        return self.boxes.seat.station
+
+    def changed(self, seat: Seat) -> None:
+        self.boxes.changed(seat)
+
+    def _layout(self, width: int, height: int) -> drawing.Picture:
+        boxes = self.boxes
+        if (small := drawing.too_small(width, height)) is not None:
+            return small
+        if boxes.fleet is not None:
+            return drawing.all_boxes(boxes.fleet, self._shown, width, height)
+        self.view.link, self.view.trouble = boxes.seat.link, boxes.seat.trouble
+        if boxes.several:
+            self.view.others = boxes.elsewhere
+        return drawing.cockpit(boxes.seat, self._shown, width, height)
 
     def _use_theme(self, name: str) -> None:
         self._theme_name = name
@@ -231,16 +163,20 @@ class HalotuiApp(App[int]):
 
     # --- keys
 
-    def _settle_keys(self) -> None:
+    def settle_keys(self) -> None:
         """Which are there."""
+        station, fleet = self._station, self.boxes.fleet
         there = {
-            DESK: self._desk,
-            RECORDER: self._recorder,
-            PAST: self._past,
+            DESK: station.desk,
+            RECORDER: station.recorder,
+            PAST: station.past,
             PLAYER: self._replay,
             LIVE: self._replay is None,
-            LISTED: self._pages.listed,
-            REQUESTS: self._pages.name == REQUESTS,
+            LISTED: fleet or self._pages.listed,
+            REQUESTS: fleet is None and self._pages.name == REQUESTS,
+            BOXES: self.boxes.several,
+            FLEET: fleet,
+            FAR: any(seat.station.login or seat.station.again for seat in self.boxes.all),
         }
         self._able = frozenset(name for name, what in there.items() if what)
         self._keys = usable(self._able, self._mapped)
@@ -250,6 +186,15 @@ class HalotuiApp(App[int]):
         """Not what needs something that is not there: space plays, or freezes."""
         needs = _NEEDS.get(action)
         return needs is None or needs in self._able
+
+    async def run_action(self, action: str | ActionParseResult, *more: Any, **named: Any) -> bool:
+        """What acts on a box acts on none while all of them are looked at."""
+        if self.boxes.fleet is not None and isinstance(action, str):
+            verb = action.partition("(")[0].removeprefix("app.")
+            if verb in _OF_A_BOX and self.check_action(verb, ()):
+                self.notify("enter a box first", timeout=3)
+                return True
+        return await super().run_action(action, *more, **named)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every key stands in the palette too."""
@@ -273,14 +218,22 @@ class HalotuiApp(App[int]):
     def action_explain(self) -> None:
         from halotui.screens.explain import Explain, explain
 
+        if self.boxes.fleet is not None:
+            self.push_screen(Explain(self.boxes.fleet.told()))
+            return
         ref = self.canvas.cursor
         finding = self.view.finding(ref)
+        if ref is None and self.boxes.seat.absent:
+            from halotui.screens.fleet_page import told
+
+            self.push_screen(Explain(told(self.boxes.seat)))
+            return
         if ref is None and not self._pages.whole and self.view.frame is not None:
             finding = next(iter(self.view.frame.findings), None)
         if finding is not None:
             self._explain(finding)
         elif ref is not None:
-            why = getattr(self._feed, "why", None)
+            why = getattr(self.boxes.seat.feed, "why", None)
             causes = why(ref.subject, ref.field) if why is not None else ()
             self.push_screen(Explain(explain(self.view, ref, self.size.width, causes)))
         else:
@@ -289,55 +242,56 @@ class HalotuiApp(App[int]):
     def _explain(self, finding: Finding) -> None:
         from halotui.screens.finding import CURE, SILENCE, FindingScreen, hush
 
-        able = [CURE] if finding.patch and self._desk is not None else []
-        able += [SILENCE] if self._silence is not None else []
+        seat, silence = self.boxes.seat, self._station.silence
+        able = [CURE] if finding.patch and self._station.desk is not None else []
+        able += [SILENCE] if silence is not None else []
 
         def done(wanted: str | None) -> None:
             if wanted == CURE:
-                self._act("relaunch", finding)
-            elif wanted == SILENCE and self._silence is not None:
-                self.run_worker(hush(self, self._silence, finding, demo=bool(self.view.label)))
+                seat.act("relaunch", finding)
+            elif wanted == SILENCE and silence is not None:
+                self.run_worker(hush(self, silence, finding, demo=bool(seat.view.label)))
 
         self.push_screen(FindingScreen(self.view, finding, frozenset(able)), done)
+
+    # --- all boxes
+
+    def action_fleet(self) -> None:
+        self.boxes.look_into(None)
+
+    def action_enter(self) -> None:
+        self.boxes.look_into(self.boxes.chosen)
+
+    def action_other_box(self, step: int) -> None:
+        self.boxes.step(step)
+
+    def action_login(self) -> None:
+        """In the background: the frames of other boxes go on."""
+        self.run_worker(self.boxes.log_in())
 
     # --- what changes a server
 
     def action_act(self, name: str) -> None:
-        if self._desk is None:
+        if self._station.desk is None:
             why = "read-only" if self._replay is None else "a recording"
             self.notify(f"{why}: servers are not touched from here", timeout=3)
             return
         finding = self.view.finding(self.canvas.cursor) if name == "relaunch" else None
         if name == "relaunch" and self._pages.name == "server" and self.view.server is not None:
             finding = finding or hidden.finding(self.view.server)
-        self._act(name, *([finding] if finding is not None else []))
-
-    def _act(self, name: str, *more: Finding) -> None:
-        """A key of ``Relaunch``, in the background: the frames go on."""
-        from halotui.screens.relaunch import Relaunch
-
-        if self._relaunch is None and self._desk is not None:
-            self._relaunch = Relaunch(self, self, self._desk)
-        if self._relaunch is not None:
-            self.run_worker(self._relaunch.guarded(getattr(self._relaunch, name)(*more)))
+        self.boxes.seat.act(name, *([finding] if finding is not None else []))
 
     # --- what is captured, and what was
 
     def action_capture(self, name: str) -> None:
-        """A key of ``Capturing``, in the background."""
-        from halotui.screens.capturing import Capturing
-
-        if self._capturing is None and self._recorder is not None:
-            self._capturing = Capturing(self, self, self._recorder)
-        if self._capturing is not None:
-            self.run_worker(self._capturing.guarded(getattr(self._capturing, name)()))
+        self.boxes.seat.capture(name)
 
     def action_history(self) -> None:
         from halotui.screens.history import History
 
         ref = self.canvas.cursor
         field = (ref.subject, ref.field) if ref is not None and ref.field in fields.BY_ID else None
-        self.push_screen(History(self._past, now=self._now, field=field))
+        self.push_screen(History(self._station.past, now=self._now, field=field))
 
     def _now(self) -> float:
         return time.time() if self._replay is None else self._replay.player.position
@@ -348,11 +302,18 @@ class HalotuiApp(App[int]):
             self.run_worker(self._replay.guarded(name, *more))
 
     def on_canvas_chosen(self, message: Canvas.Chosen) -> None:
-        """A tab, or what to order by."""
-        if message.ref.field == TAB:
-            self._turn(lambda: self.view.choose(message.ref.subject))
-        elif message.ref.field == ORDER:
-            self._pages.by(message.ref.subject)
+        """A box, a tab, or what to order by."""
+        ref, fleet = message.ref, self.boxes.fleet
+        if fleet is not None:
+            if ref.field == HOST:
+                self.boxes.look_into(fleet.seat(ref))
+            elif ref.field == ORDER:
+                fleet.by(ref.subject)
+            return
+        if ref.field == TAB:
+            self._turn(lambda: self.view.choose(ref.subject))
+        elif ref.field == ORDER:
+            self._pages.by(ref.subject)
         self.canvas.update()
 
     def on_canvas_sought(self, message: Canvas.Sought) -> None:
@@ -360,21 +321,9 @@ class HalotuiApp(App[int]):
 
     # --- what is looked at
 
-    def frame(self) -> Frame | None:
-        return self.view.frame
-
     def key(self, id_: str) -> str:
         """What to press, in words."""
         return self._shown.get(id_, "")
-
-    def server(self) -> Server | None:
-        """The one that is looked at."""
-        return self.view.server
-
-    def note(self, text: str, loud: bool = False) -> None:
-        """At the foot, until it is taken back by an empty one."""
-        self._note = (text, loud)
-        self.canvas.update()
 
     def on_canvas_picked(self) -> None:
         self.action_explain()
@@ -382,27 +331,34 @@ class HalotuiApp(App[int]):
     async def on_canvas_pressed(self, message: Canvas.Pressed) -> None:
         await self.run_action(next(key.action for key in KEYS if key.id == message.key))
 
+    @property
+    def _listing(self) -> Pages | FleetPage:
+        """What scrolls, moves and is put in order."""
+        return self.boxes.fleet or self._pages
+
     def action_scroll(self, lines: float) -> None:
-        self._pages.scroll(lines)
+        self._listing.scroll(lines)
 
     def action_move(self, dx: int, dy: int) -> None:
-        self._pages.move(dx, dy)
+        self._listing.move(dx, dy)
 
     def action_panel(self, step: int) -> None:
         self.canvas.panel(step)
 
     def action_clear(self) -> None:
-        self._pages.clear()
+        """Where there is nothing to put away: back to all boxes."""
+        if not self._listing.clear():
+            self.boxes.look_into(None)
 
     def action_freeze(self) -> None:
         self.view.frozen = not self.view.frozen
         self.canvas.update()
 
     def action_pace(self, step: int) -> None:
-        if self._feed is None:
+        if self.boxes.seat.feed is None:
             return
         at = min(range(len(PACES)), key=lambda i: abs(PACES[i] - self.view.interval))
-        self.view.interval = self._feed.interval = PACES[max(0, min(len(PACES) - 1, at + step))]
+        self.view.interval = self.boxes.seat.feed.interval = PACES[max(0, min(len(PACES) - 1, at + step))]
         self.notify(f"a frame every {self.view.interval:g} s", timeout=2)
         self.canvas.update()
 
@@ -423,7 +379,7 @@ class HalotuiApp(App[int]):
 
     def action_listed(self, name: str) -> None:
         """A key of a list."""
-        getattr(self._pages, name)()
+        getattr(self._listing, name)()
         self.canvas.update()
 
     action_requests = action_listed  # of that list alone
@@ -435,16 +391,19 @@ class HalotuiApp(App[int]):
 
     def action_view(self, name: str) -> None:
         self._pages.open(name)
-        self._settle_keys()
+        self.settle_keys()
         self.canvas.repaint()
 
     def action_filter(self) -> None:
-        self._pages.filter()
+        self._listing.filter()
 
     def action_copy(self) -> None:
         from halotui.screens.explain import to_copy
 
-        text = to_copy(self.view, self.canvas.cursor, self.size.width) or self.canvas.text()
+        words = (
+            "" if self.boxes.fleet is not None else to_copy(self.view, self.canvas.cursor, self.size.width)
+        )
+        text = words or self.canvas.text()
         self.copy_to_clipboard(text)
         self.notify(f"copied: {text[:60]}", timeout=2, markup=False)
 
@@ -452,7 +411,8 @@ class HalotuiApp(App[int]):
         """The frame on screen, as JSON, into the state directory."""
         if self.view.frame is None:
             return
-        name = time.strftime("frame-%Y%m%d-%H%M%S.json", time.localtime(self.view.frame.time))
+        box = f"{quote(self._station.name, safe='@')}-" if self.boxes.several else ""
+        name = time.strftime(f"frame-{box}%Y%m%d-%H%M%S.json", time.localtime(self.view.frame.time))
         await self.keep(name, msgspec.json.format(msgspec.json.encode(self.view.frame), indent=2))
 
     async def keep(self, name: str, data: bytes) -> None:
@@ -464,13 +424,6 @@ class HalotuiApp(App[int]):
             self.notify(f"{path}: {error.strerror}", severity="error")
             return
         self.notify(f"written: {path}", timeout=4)
-
-
-def _settle_memory() -> None:
-    """What start-up made stays: the collector need not look at it for ever. ``cli`` had it wait till now."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
 
 
 def _write(path: Path, data: bytes) -> None:

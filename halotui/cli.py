@@ -8,26 +8,25 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halotui import __version__, exits, streams
-from halotui.commands import auditing, cockpit, measuring
+from halotui.commands import auditing, cockpit, exporting, looking, measuring, places, twins
 from halotui.commands import parser as commands
 from halotui.demo import FAULTS
-from halotui.exits import UsageError
+from halotui.exits import UnreachableError, UsageError
+from halotui.stations import Station
 
 if TYPE_CHECKING:
     from halotui.config import Settings
-    from halotui.feed import Feed, LiveFeed
-    from halotui.model import Frame
-
-    Opener = Callable[[bool], Awaitable[LiveFeed]]  # one-shot looks do not hold findings back
+    from halotui.feed import Feed
 
 GPU_SOURCES = ("auto", "sysfs", "amdgpu_top", "amdsmi")
-ANSWER_SECONDS = 2.0  # what a one-shot look waits for answers
+
+_MODULES = (*measuring.NAMES, *auditing.NAMES, *exporting.NAMES, *twins.NAMES)  # a module each
 
 EXAMPLES = """\
 examples:
@@ -36,6 +35,8 @@ examples:
   llama-server ... 2>&1 | halotui --log - with the log from a pipe
   halotui --json | jq .servers            one frame, for scripts
   halotui stream >> frames.jsonl          a frame a line, for ever
+  halotui --ssh box                       the cockpit of a far box; nothing is installed there
+  halotui --ssh desk --ssh me@10.0.0.7    a fleet
   halotui demo --fault spec-decay         a demo box with a fault
   halotui relaunch --set np=1 --dry-run   what a relaunch with other flags would do
   halotui doctor                          what is wrong with this box, and the command that cures it
@@ -43,6 +44,8 @@ examples:
   halotui probe spec                      does speculation keep paying? ten requests
   halotui requests --log server.log       every request in a log, with percentiles
   halotui bench -- llama-bench -m x.gguf  peak memory around a command
+  halotui line -f --format tmux           one line for a status bar
+  halotui export                          for Prometheus
   halotui replay --last                   what was on the screen before the box went down
 
 exit codes: 0 ok, 1 failure or refused, 2 usage, config or read-only, 3 nothing reachable,
@@ -66,13 +69,18 @@ def main(argv: Sequence[str]) -> int:
         return asyncio.run(_run(args))
     except UsageError as error:
         return _complain(error, exits.USAGE)
+    except UnreachableError as error:
+        return _complain(error, exits.UNREACHABLE)
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer has nowhere to go
         if isinstance(error, BrokenPipeError):  # the reader has gone: nothing more to say
             return exits.OK
-        return _complain(error.strerror or error, exits.FAILURE)
+        from halotui.hosts import LinkDown
+
+        lost = isinstance(error, LinkDown)
+        return _complain(error.strerror or error, exits.UNREACHABLE if lost else exits.FAILURE)
 
 
 def _split(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str] | None]:
@@ -139,6 +147,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     commands.add(words, argv)
     measuring.add(words, argv)
     auditing.add(words, argv)
+    exporting.add(words, argv)
+    twins.add(words, argv)
     return parser
 
 
@@ -149,7 +159,7 @@ async def _run(args: argparse.Namespace) -> int:
         from halotui.commands.run import run
 
         return await run(said, settings)
-    if said.get("command") in (*measuring.NAMES, *auditing.NAMES):
+    if said.get("command") in _MODULES:
         module = import_module(f"halotui.commands.{said['command']}")
         return int(await module.run(said, settings))
     if said.get("command") == "replay":
@@ -160,22 +170,25 @@ async def _run(args: argparse.Namespace) -> int:
     screen = not one_shot and sys.stdout.isatty() and (sys.stdin.isatty() or said.get("log") == "-")
     if screen and said.get("command") != "stream" and said.get("log") == "-" and not sys.stdin.isatty():
         args.stdin = _keys_from_terminal()
-    box = (cockpit.Demo if said.get("command") == "demo" else cockpit.Live)(settings, said)
+    boxes = _boxes(settings, said)
     if said.get("command") == "stream":
-        return await _stream(box.look, said.get("count"))
+        return await looking.stream(boxes, said.get("count"))
     if not screen:
-        return await _look(box.look, as_json=bool(said.get("json")), urls=bool(settings.urls))
-    return await _screen(
-        settings,
-        box.feed,
-        desk=None if settings.readonly else box.desk,
-        unfinished=box.state / "launches/current.json",
-        recorder=box.recorder,
-        recorder_trouble=box.trouble,
-        past=box.past,
-        silence=None if settings.readonly else box.silence,
-        label=box.label,
-    )
+        return await looking.look(boxes, as_json=bool(said.get("json")))
+    return await _live(settings, boxes)
+
+
+def _boxes(settings: Settings, said: dict[str, Any]) -> list[cockpit.Live]:
+    """Those that are meant; the demo's is one of its own."""
+    if said.get("command") == "demo":
+        return [cockpit.Demo(places.this_box(settings, said))]
+    return [cockpit.Live(place) for place in places.places(settings, said)]
+
+
+async def _live(settings: Settings, boxes: list[cockpit.Live]) -> int:
+    """The cockpit of one box, or the fleet. ssh may ask on the terminal: before the screen has it."""
+    await looking.enter(boxes)
+    return await _screen(settings, [box.station() for box in boxes])
 
 
 async def _replay(said: dict[str, Any], settings: Settings) -> int:
@@ -192,7 +205,7 @@ async def _replay(said: dict[str, Any], settings: Settings) -> int:
         async def feed() -> Feed:
             return player
 
-        return await _screen(settings, feed, label="REPLAY")
+        return await _screen(settings, [Station(open_feed=feed, label="REPLAY")])
     except RecordingError as error:  # at once, or while it plays
         return _complain(told(error), exits.FAILURE)
 
@@ -202,6 +215,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     import msgspec
 
     from halotui import config
+    from halotui.commands.urls import url
 
     said = vars(args)
     try:
@@ -214,39 +228,18 @@ def _settings(args: argparse.Namespace) -> Settings:
         if "url" in said:
             flags["urls"] = tuple(said["url"])
         settings = msgspec.structs.replace(settings, **flags)
-        settings = msgspec.structs.replace(settings, urls=tuple(map(_url, settings.urls)))
+        settings = msgspec.structs.replace(settings, urls=tuple(map(url, settings.urls)))
         config.check(settings)
     except config.ConfigError as error:
         raise UsageError(str(error)) from None
     if settings.gpu_source not in GPU_SOURCES:
         raise UsageError(f"gpu_source: '{settings.gpu_source}' is none of {', '.join(GPU_SOURCES)}")
-    for key in ("sysfs", "procfs"):
+    for key in () if "ssh" in said or "fleet" in said else ("sysfs", "procfs"):
         if key in said and not said[key].is_dir():
             raise UsageError(f"--{key}: {said[key]} is not a directory")
     if settings.api_key_env and settings.api_key_env not in os.environ:
         raise UsageError(f"--api-key-env: there is no variable {settings.api_key_env}")
     return settings
-
-
-def _url(text: str) -> str:
-    """``host:port`` is enough; no path, no query, no trailing slash."""
-    from urllib.parse import urlsplit
-
-    from halotui.safe import clean
-
-    url = text if "://" in text or text.startswith("unix:") else f"http://{text}"
-    try:
-        parts = urlsplit(url)
-        good = url.startswith("unix:") or (
-            parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        )
-    except ValueError:
-        good = False
-    if "@" in url:
-        raise UsageError("--url: no user or password in a URL; name a variable: --api-key-env")
-    if not good or clean(url) != url:
-        raise UsageError(f"--url: '{text}' is not a URL like http://127.0.0.1:8080")
-    return url.partition("?")[0].rstrip("/")
 
 
 def _keys_from_terminal() -> int:
@@ -261,62 +254,8 @@ def _keys_from_terminal() -> int:
     return log
 
 
-async def _look(opener: Opener, *, as_json: bool, urls: bool) -> int:
-    """Two polls apart, so that rates are real; then the second frame."""
-    import msgspec
-
-    from halotui.exporters.text import text
-
-    feed = await opener(True)
-    try:
-        first = await feed.one(ANSWER_SECONDS)
-        await asyncio.sleep(feed.interval)
-        frame = await feed.one(ANSWER_SECONDS)
-    finally:
-        await feed.close()
-    if as_json:
-        frame = msgspec.structs.replace(frame, kernel=(*first.kernel, *frame.kernel))
-        print(msgspec.json.format(msgspec.json.encode(frame), indent=2).decode(), flush=True)
-    else:
-        print(text(frame, first), flush=True)
-    return _verdict(frame, urls)
-
-
-def _verdict(frame: Frame, urls: bool) -> int:
-    """3 when what was asked for cannot be reached; the reason goes to stderr."""
-    from halotui.model import ServerState
-
-    up = any(server.state is not ServerState.DOWN for server in frame.servers)
-    if up or (not urls and frame.gpus and not frame.servers):
-        return exits.OK
-    reasons = [f"{server.url}: {server.reason or server.state}" for server in frame.servers]
-    print(
-        f"halotui: nothing reachable: {'; '.join(reasons) or 'no llama-server, no AMD GPU'}", file=sys.stderr
-    )
-    return exits.UNREACHABLE
-
-
-async def _stream(opener: Opener, count: int | None) -> int:
-    """A frame a line until interrupted, or until ``count`` are out."""
-    import msgspec
-
-    feed = await opener(False)
-    encoder = msgspec.json.Encoder()
-    try:
-        async for frame in feed.frames():
-            sys.stdout.buffer.write(encoder.encode(frame) + b"\n")
-            sys.stdout.buffer.flush()
-            if count is not None:
-                count -= 1
-                if count <= 0:
-                    break
-    finally:
-        await feed.close()
-    return exits.OK
-
-
-async def _screen(settings: Settings, feed: Callable[[], Awaitable[Feed]], **given: Any) -> int:
-    """The cockpit; ``given`` is what its keys act on."""
+async def _screen(settings: Settings, stations: list[Station]) -> int:
+    """The cockpit of one box, or the fleet."""
     gc.disable()  # until the first frames are drawn: a start makes little garbage
     from halotui import config
     from halotui.app import HalotuiApp
@@ -326,8 +265,7 @@ async def _screen(settings: Settings, feed: Callable[[], Awaitable[Feed]], **giv
     if settings.theme not in themes:
         raise UsageError(f"theme: there is no '{settings.theme}', but {', '.join(themes)}")
     app = HalotuiApp(
-        feed,
-        **given,
+        fleet=stations,
         theme=settings.theme,
         themes=themes,
         troubles=troubles,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from halotui import strict
+from halotui.hooks.settings import HookSettings
 from halotui.keymap import IDS
 from halotui.strict import TomlError, Wrong
 from halotui.themes import DEFAULT
@@ -39,8 +40,12 @@ class ConfigError(ValueError):
     """One line that says where and what."""
 
 
+VIA = ("sh", "halotui")  # how a far box is read: by its shell, or by ``halotui stream`` there
+
+
 class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[hosts.NAME]``: a box of the fleet. What is not said is as in the general settings."""
+    """``[hosts.NAME]``: a box of the fleet. What is not said is as in the general settings, but for ``urls``,
+    which are those of this box. Raises ValueError."""
 
     ssh: str = ""  # what ssh is given: an alias, user@host, ssh://user@host:port; "": NAME; ".": this box
     groups: tuple[str, ...] = ()
@@ -51,7 +56,13 @@ class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_key_env: str = ""  # a variable here
     sysfs: str = "/sys"
     procfs: str = "/proc"
-    via: str = "sh"  # or "halotui": frames from ``halotui stream`` there
+    via: str = "sh"
+
+    def __post_init__(self) -> None:
+        if self.via not in VIA:
+            raise ValueError(f"`via`: '{self.via}' is none of {', '.join(VIA)}")
+        if self.interval is not None and not SHORTEST <= self.interval <= LONGEST:
+            raise ValueError(f"`interval`: {self.interval:g} s is not between {SHORTEST:g} and {LONGEST:g}")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +79,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeline_days: int = 90  # samples of older captures go, their numbers stay; 0: never
     ssh_config: str = ""  # ssh -F
     hosts: dict[str, HostSettings] = {}
+    hooks: HookSettings = HookSettings()
     keys: dict[str, str] = {}
     rules: dict[str, Any] = {}  # as it stands in the file; ``tuning`` reads it
     profiles: dict[str, Any] = {}  # servers.profile.Profile by name, without the presets

@@ -11,3 +11,7 @@ INTERRUPTED = 130
 
 class UsageError(Exception):
     """One line for stderr; exit code 2."""
+
+
+class UnreachableError(Exception):
+    """A far box cannot be reached: one line for stderr; exit code 3."""

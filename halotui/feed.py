@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
 
 from halotui.history import History
+from halotui.hosts import LinkDown
 from halotui.ledger import Metric
-from halotui.model import Cause, Frame
+from halotui.model import Cause, Frame, LinkState
 from halotui.notebook import Notebook
 from halotui.rules import View
 from halotui.rules.causes import explain_fall
 from halotui.rules.engine import Engine
-from halotui.sampler.core import Sampler
+from halotui.sampler.core import GRACE, Sampler
+
+if TYPE_CHECKING:
+    from halotui.hooks.teller import Hooks
+    from halotui.hosts.ssh import SshHost
 
 _METRICS = {
     "server.generation_tokens_per_second": Metric.DECODE,
@@ -40,7 +46,11 @@ class LiveFeed:
     """Frames of a sampler, judged by the rules."""
 
     def __init__(
-        self, sampler: Sampler, engine: Engine | None = None, notebook: Notebook | None = None
+        self,
+        sampler: Sampler,
+        engine: Engine | None = None,
+        notebook: Notebook | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self.history = History()
         self.on_close: Callable[[], Awaitable[None]] | None = None  # what stands behind the feed
@@ -48,6 +58,7 @@ class LiveFeed:
         self._engine = engine or Engine()
         self._judged: Frame | None = None
         self.notebook = notebook  # where silences are asked for
+        self.hooks = hooks  # who is told of findings
 
     @property
     def interval(self) -> float:
@@ -66,12 +77,15 @@ class LiveFeed:
         return self.judge(await self._sampler.tick(grace))
 
     def judge(self, frame: Frame) -> Frame:
+        """Into the history, and with its findings."""
         self.history.push(frame)
         if self.notebook is not None:
             self.notebook.before(self._engine)
         self._judged = judged = self._engine.evaluate(frame, self.history)
         if self.notebook is not None:
             self.notebook.after(judged, self.history, self._engine)
+        if self.hooks is not None:
+            self.hooks.after(judged)
         return judged
 
     def why(self, url: str, field: str) -> tuple[Cause, ...]:
@@ -85,7 +99,41 @@ class LiveFeed:
         return explain_fall(view, server, metric)
 
     async def close(self) -> None:
-        kept = [self.notebook.close()] if self.notebook is not None else []
-        await asyncio.gather(self._sampler.close(), *kept)  # neither holds up the other
+        """With what stands behind it."""
+        others = [one.close() for one in (self.notebook, self.hooks) if one is not None]
+        await asyncio.gather(self._sampler.close(), *others)  # none holds up another
         if self.on_close is not None:
             await self.on_close()
+
+
+class FarFeed(LiveFeed):
+    """Frames of a far box, each read within one login. While there is none there are no frames: history keeps
+    a gap, and no rule takes a lost link for a lost server."""
+
+    def __init__(
+        self,
+        host: SshHost,
+        sampler: Sampler,
+        engine: Engine,
+        notebook: Notebook | None,
+        hooks: Hooks | None,
+    ) -> None:
+        super().__init__(sampler, engine, notebook, hooks)
+        self._host = host
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            login = await self._host.up()
+            with suppress(LinkDown):
+                frame = await self._sampler.tick(self.grace)
+                if self._host.link.state is LinkState.UP and await self._host.up() == login:
+                    yield self.judge(frame)
+            spent = loop.time() - began
+            await asyncio.sleep(max(0.05, self._sampler.pace - spent))
+
+    @property
+    def grace(self) -> float:
+        """Seconds that a tick waits for answers: a round trip or two more than here."""
+        return GRACE + 3 * (self._host.link.round_trip_seconds or 0.0)

@@ -12,6 +12,9 @@ RECORDER = "recorder"  # captures may be made
 PAST = "past"  # there is something to look back at
 LIVE = "live"  # the frames are of now ...
 PLAYER = "player"  # ... or of a recording
+BOXES = "boxes"  # there are several ...
+FLEET = "fleet"  # ... and all of them are looked at
+FAR = "far"  # there is a link to log in to
 LISTED = "listed"  # what is looked at can be put in order ...
 REQUESTS = "requests"  # ... and it is the requests
 
@@ -41,6 +44,27 @@ KEYS: tuple[Key, ...] = (
         "Explain",
         "What the number or finding under the cursor means.",
         "e enter",
+    ),
+    Key("enter", "enter", "enter", "Open the box", "The whole cockpit of the box.", "enter", FLEET),
+    Key("fleet", "0", "fleet", "All boxes", "A row for each box; esc goes back there too.", "0", BOXES),
+    Key("next-box", "right_curly_bracket", "other_box(1)", "Next box", "Look at another box.", "}", BOXES),
+    Key(
+        "previous-box",
+        "left_curly_bracket",
+        "other_box(-1)",
+        "Previous box",
+        "Look at another box.",
+        "{",
+        BOXES,
+    ),
+    Key(
+        "login",
+        "L",
+        "login",
+        "Log in",
+        "Log in to a box that refused us; try a lost link now.",
+        "L",
+        FAR,
     ),
     Key("next-panel", "tab", "panel(1)", "Next panel", "To the next or the previous panel.", "tab"),
     Key(

@@ -15,22 +15,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from html import escape, unescape
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from halotui.actions import Desk
 from halotui.app import HalotuiApp
 from halotui.demo.desk import ScriptedDesk
 from halotui.demo.scene import START, Scene
 from halotui.feed import Feed
+from halotui.history import History
+from halotui.model import Finding, Frame, Link, LinkState, Server, ServerFacts, ServerState, Severity
 from halotui.recording.file import Writer
 from halotui.recording.past import RecordedPast
 from halotui.recording.player import ReplayFeed
 from halotui.recording.segments import SUFFIX
 from halotui.runs import Mark, Past
+from halotui.stations import Station
 from halotui.themes import DEFAULT
 
 SETTLED = 0.5  # seconds until a key has had its whole effect
@@ -40,6 +45,17 @@ BASELINE = 18.5  # from the top of a cell
 SHADES = {"█": 1.0, "▓": 0.75, "▒": 0.5, "░": 0.25}
 DOTS = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3))  # column and row, by bit of a braille
 FIT = "20.3333px"  # the font size at which a letter of Fira Code is as wide as a cell
+
+CLUSTER = ("strix-1", "strix-2", "desk", "loft")
+MODELS = ("Qwen3.5-122B-A10B-Q6_K", "gpt-oss-120b", "GLM-4.7-Air-Q4_K_M", "Devstral-2-24B-Q8_0")
+FULL = Finding(
+    id="gtt-pressure",
+    severity=Severity.WARNING,
+    title="GTT is nearly full",
+    evidence="119 of 120 GiB",
+    why="",
+    fix="",
+)
 
 _TEXT = re.compile(r'<text class="([\w-]+)" x="([\d.]+)" y="([\d.]+)" [^>]*>([^<]*)</text>')
 
@@ -52,6 +68,7 @@ class Shot(NamedTuple):
     fault: str | None = None
     keys: tuple[str, ...] = ()  # pressed before
     replay: bool = False  # the scene as a recording, which stands at its end
+    boxes: int = 0  # so many of them instead of the scene's one
 
 
 SHOTS = (
@@ -68,6 +85,8 @@ SHOTS = (
     Shot("check", 120, 40, keys=("b",)),
     Shot("result", 120, 40, keys=("b", "enter")),
     Shot("replay", 120, 40, fault="spec-decay", replay=True),
+    Shot("fleet", 120, 24, boxes=4, keys=("down", "down")),
+    Shot("fleet-16", 120, 40, boxes=16),
     Shot("history", 120, 40, fault="spec-decay", keys=("4", "]", "]", "]", "]"), replay=True),
 )
 
@@ -88,6 +107,8 @@ async def svg(shot: Shot) -> str:
     """One picture, of the scene's last frame."""
     with tempfile.TemporaryDirectory() as directory:
         scene = Scene(shot.fault)
+        if shot.boxes:
+            return await picture(shot, await several(scene, shot.boxes), scene)
         app = await tape(scene, Path(directory)) if shot.replay else stage(scene, shot.theme)
         return await picture(shot, app, scene)
 
@@ -117,10 +138,76 @@ async def tape(scene: Scene, directory: Path) -> HalotuiApp:
     return HalotuiApp(open_feed, past=open_past)
 
 
+class Held:
+    """A feed of one frame that stays."""
+
+    interval = 1.0
+
+    def __init__(self, frame: Frame | None) -> None:
+        self.history, self._frame = History(), frame
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        if self._frame is not None:
+            yield self._frame
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        pass
+
+
+async def several(scene: Scene, count: int) -> HalotuiApp:
+    """The application before boxes like the scene's: four with a cluster, or many in two groups."""
+    frame = (await scene.take())[-1]
+    scene.shown.set()
+    now = time.time()
+    up = Link(state=LinkState.UP, since_time=now, round_trip_seconds=0.012)
+    if count > len(CLUSTER):
+        return HalotuiApp(
+            fleet=[
+                _station(f"rack-{at:02}", _like(frame, at), up, "lab" if at < 7 else "office")
+                for at in range(1, count + 1)
+            ]
+        )
+    lost = Link(state=LinkState.LOST, since_time=now - 200, reason="Connection timed out")
+    like = _like(frame, 0)
+    calls = ServerFacts(rpc_peers=(CLUSTER[1],))
+    head = replace(like.servers[0], model="Qwen3-235B-A22B-Q4_K_M", facts=calls)
+    part = Server(url="rpc://0.0.0.0:50052", state=ServerState.BUSY, engine="rpc-server")
+    cluster = (replace(like, servers=(head,)), replace(like, servers=(part,)))
+    frames = (*cluster, _like(frame, 3), _like(frame, 5))
+    links = (up, up, None, lost)
+    return HalotuiApp(fleet=[_station(*one) for one in zip(CLUSTER, frames, links, strict=True)])
+
+
+def _like(frame: Frame, at: int) -> Frame:
+    """That of another box: at work with another model, and not as fast."""
+    server, gpu = frame.servers[0], frame.gpus[0]
+    speed = (server.generation_tokens_per_second or 20.0) * (1 + at * 5 % 7 / 7)
+    chip = replace(
+        gpu,
+        gtt_used_bytes=(gpu.gtt_used_bytes or 0) * (8 - at % 5) // 8,
+        socket_power_watts=(gpu.socket_power_watts or 0.0) - 3 * (at % 6),
+    )
+    return replace(
+        frame,
+        servers=(replace(server, model=MODELS[at % len(MODELS)], generation_tokens_per_second=speed),),
+        gpus=(chip,),
+        findings=(FULL,) if at % 9 == 5 else (),
+    )
+
+
+def _station(name: str, frame: Frame, link: Link | None, group: str = "") -> Station:
+    async def open_feed() -> Feed:
+        return Held(frame)
+
+    told = (lambda: link) if link is not None else None
+    return Station(open_feed=open_feed, name=name, link=told, groups=(group,) if group else ())
+
+
 async def picture(shot: Shot, app: HalotuiApp, scene: Scene) -> str:
     async with app.run_test(size=(shot.width, shot.height)) as pilot:
         await scene.shown.wait()
-        await pilot.pause(SETTLED)
+        await pilot.pause(SETTLED + bool(shot.boxes))  # all boxes are drawn once a second
         for key in shot.keys:
             await pilot.press(key)
             await pilot.pause(SETTLED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from halotui.model import Link
     from halotui.runs import Past, Recorder
 
-    Silence = Callable[[str, str, float | None], Awaitable[str | None]]
+    Silence = Callable[[str, str, float], Awaitable[str | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class Station:
     open_feed: Callable[[], Awaitable[Feed]]
     name: str = ""  # as the user calls it; the frames tell the box's own
     groups: tuple[str, ...] = ()
+    addresses: Callable[[], Sequence[str]] | None = None  # its own, as far as known: whom ``--rpc`` means
     desk: Callable[[], Awaitable[Desk]] | None = None
     unfinished: Path | None = None
     recorder: Callable[[], Awaitable[Recorder]] | None = None

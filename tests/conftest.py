@@ -30,6 +30,34 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 OLD_WHEEL = "2026.4.8672.1"  # llama.cpp b8672: unprefixed log, -md alone drafts, no draft counters
 LISTENING = re.compile(r"listening on http://[^:\s]+:(\d+)")
 STOP_SECONDS = 5.0  # more than the server's own alarm
+# They begin, the longest first, so that none of them is what all wait for in the end (see the Makefile).
+LONG = (
+    "launching/test_fifty.py",
+    "e2e/test_bench_demo.py",
+    "launching/test_transaction.py",
+    "e2e/test_manners.py",
+    "e2e/test_commands.py",
+    "demo/test_faults.py",
+    "suites/test_suite_server.py",
+    "launching/test_carrying_out.py",
+    "screen/test_snapshots.py",
+    "e2e/test_relaunch_screen.py",
+    "screen/test_history_view.py",
+    "capture/test_capture.py",
+    "benching/test_bench_command.py",
+    "launching/test_handed_over.py",
+    "suites/test_suite_resume.py",
+    "e2e/test_pty.py",
+    "e2e/test_replay_screen.py",
+    "screen/test_relaunch_keys.py",
+    "demo/test_demo_bench.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    rank = {here / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONG)))
 
 
 class LlamaServer:

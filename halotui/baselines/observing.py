@@ -16,6 +16,7 @@ from halotui.baselines.setups import (
     LEAST_DRAFTED,
     LEAST_GENERATED,
     depth_of,
+    elsewhere,
     key_of,
 )
 from halotui.history import LENGTH, History, Sample
@@ -264,11 +265,12 @@ def _streams(frames: _Frames, url: str) -> float | None:
 
 
 def _conditions(frame: Frame, frames: _Frames, server: Server, request: Request, held: Held) -> Conditions:
-    gpu = gpu_of(frame)
+    ours = not elsewhere(server)  # of the box that it runs on nothing is known
+    gpu = gpu_of(frame) if ours else None
     subjects = {name: (gpu.id, field) for name, field in _GPU_MEANS.items()} if gpu is not None else {}
     means = {
         name: _rounded(sum(known) / len(known))
-        for name, (subject, field) in (subjects | _BOX_MEANS).items()
+        for name, (subject, field) in (subjects | (_BOX_MEANS if ours else {})).items()
         if (known := frames.values(subject, field))
     }
     return Conditions(
@@ -279,7 +281,7 @@ def _conditions(frame: Frame, frames: _Frames, server: Server, request: Request,
         draft_acceptance_ratio=request.draft_acceptance_ratio,
         draft_coverage_ratio=request.draft_coverage_ratio,
         others_bytes=others_bytes(frame, server),
-        held_by=frames.mostly(held),
+        held_by=frames.mostly(held) if ours else None,
     )
 
 

@@ -48,7 +48,7 @@ def setup_of(server: Server) -> Setup | None:
         build=server.build or "",
         flags=" ".join(f"{flag}={said[flag]}" for flag in _FLAGS if said[flag] not in (None, "")),
         speculation=" ".join(filter(None, (server.spec_type, _name(server.draft_model)))),
-        host=_elsewhere(server),
+        host=elsewhere(server),
     )
 
 
@@ -127,7 +127,7 @@ def _name(path: str | None) -> str:
     return (path or "").rstrip("/").rpartition("/")[2]
 
 
-def _elsewhere(server: Server) -> str:
+def elsewhere(server: Server) -> str:
     """The host of a server that is no process of this box, as far as one can see."""
     host = "" if server.pid is not None else urlsplit(server.url).hostname or ""
     return "" if host in ("localhost", "::1") or host.startswith("127.") else host

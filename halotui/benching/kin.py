@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from halotui.hosts.hands import Hands, Identity
+
+Finding = Callable[[], list[Identity]]  # who they are now
 
 _PAUSE_SECONDS = 0.05
 
@@ -34,11 +36,15 @@ def send(hands: Hands, family: Iterable[Identity], number: int) -> None:
 async def gone(hands: Hands, family: Iterable[Identity], seconds: float) -> bool:
     """Whether all of them have ended by then."""
     deadline = time.monotonic() + seconds
-    while any(hands.alive(who) for who in family):
+    while await asyncio.to_thread(_any_alive, hands, family):
         if time.monotonic() >= deadline:
             return False
         await asyncio.sleep(_PAUSE_SECONDS)
     return True
+
+
+def _any_alive(hands: Hands, family: Iterable[Identity]) -> bool:
+    return any(hands.alive(who) for who in family)
 
 
 def _parents() -> Iterable[tuple[int, int]]:

@@ -12,21 +12,20 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from halotui.benching import kin, live, naming
+from halotui.benching import live, naming
 from halotui.benching.account import signal_name
+from halotui.benching.child import Child, start
 from halotui.benching.kept import Kept
 from halotui.benching.llama_bench import Reader
 from halotui.benching.relay import Relay
 from halotui.capture.capture import Capture
 from halotui.collectors import kernel_log, platform
-from halotui.hosts import Host
-from halotui.hosts.hands import MARK, Hands, Identity
+from halotui.hosts import Host, LinkDown
+from halotui.hosts.hands import MARK, Hands
 from halotui.runs import Environment, Result, Run, Status, Store
 from halotui.safe import clean
 
 NOT_FOUND, NOT_STARTED, TIMED_OUT = 127, 126, 124  # as the shell and timeout(1) have them
-TERM_SECONDS = 10.0  # to end by itself, once it is told to
-KILL_SECONDS = 5.0  # what is stuck in the GPU's driver does not even die of that
 ENVIRONMENT_SECONDS = 2.5
 GPU_HANG = "GPU Hang"
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -50,11 +49,11 @@ async def measure(
 ) -> Run:
     """Run ``command`` as ``run`` (kind, label, suite, series, item) says; the whole run, with its id.
 
-    ``env`` is set over ours. ``timeout`` in seconds: a command that takes longer is ended, has hung and has
-    exit code 124. One that cannot be started has failed, with 127 or 126. What cannot be kept is told once,
-    and the measuring goes on. Until it returns, SIGINT, SIGTERM, SIGHUP and SIGWINCH are its own: a
-    terminal's Ctrl-C reaches the command without us, what is sent to us alone is passed on. When cancelled,
-    the command is ended and the run INTERRUPTED.
+    ``env`` is set over ours, or over that of a far box. ``timeout`` in seconds: a command that takes longer
+    is ended, has hung and has exit code 124. One that cannot be started has failed, with 127 or 126. What
+    cannot be kept is told once, and the measuring goes on. Until it returns, SIGINT, SIGTERM, SIGHUP and
+    SIGWINCH are its own: here a terminal's Ctrl-C reaches the command without us, all else is passed on. When
+    cancelled, the command is ended and the run INTERRUPTED. One that lost its connection is LOST.
     """
     named = bool(run.label)
     run = replace(
@@ -62,20 +61,22 @@ async def measure(
         status=Status.RUNNING,
         label=run.label or naming.program(command),
         command=naming.masked(command),
-        env=naming.masked_env(naming.telling(os.environ)) | (run.env or naming.masked_env(_news(env))),
+        env=naming.masked_env(naming.telling(host.environ))
+        | (run.env or naming.masked_env(_news(env, host.environ))),
         environment=run.environment or await _environment(host, hands),
         started_time=time.time(),
     )
     kept = await asyncio.to_thread(Kept, store, run, tell)
     reading = _Reading(kept.result)
-    roots: list[int] = []
-    capture = Capture(host, hertz=hertz, sink=kept.sink, pids=lambda: roots)
+    children: list[Child] = []
+    pids = lambda: [pid for child in children for pid in child.pids]  # noqa: E731
+    capture = Capture(host, hertz=hertz, sink=kept.sink, pids=pids)
     await asyncio.to_thread(capture.start)
     relay.now = capture.now
     began = time.monotonic()
     end = _End()
     try:
-        end = await _carry_out(command, hands, relay, reading, capture, roots, env, cwd, timeout)
+        end = await _carry_out(command, host, hands, relay, reading, capture, children, env, cwd, timeout)
     finally:
         seconds = time.monotonic() - began
         summary = await asyncio.to_thread(capture.stop)
@@ -83,7 +84,7 @@ async def measure(
         lines: Sequence[str] = ()
         if end.code != 0:
             said = [line for line in reading.lines() if kernel_log.trouble(line)]
-            lines = (*await kernel_log.since(hands, run.started_time), *said)
+            lines = (*await kernel_since(host, hands, run.started_time), *said)
         status, reason = _verdict(end, timeout, lines, relay.failure)
         tail = () if status in (Status.OK, Status.INTERRUPTED) else reading.lines()[-_TAIL_LINES:]
         run = replace(
@@ -110,77 +111,58 @@ class _End(NamedTuple):
     timed_out: bool = False
     signalled: int = 0  # what reached us meanwhile: SIGINT, SIGTERM, SIGHUP
     trouble: str = ""  # why it could not be started
+    lost: str = ""  # why nobody knows how it ended
 
 
 async def _carry_out(
     command: Sequence[str],
+    host: Host,
     hands: Hands,
     relay: Relay,
     reading: _Reading,
     capture: Capture,
-    roots: list[int],
+    children: list[Child],
     env: Mapping[str, str] | None,
     cwd: str | None,
     seconds: float | None,
 ) -> _End:
     try:
-        out, err = relay.open()
-        child = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=relay.stdin,
-            stdout=out,
-            stderr=err,
-            env={**os.environ, **env} if env is not None else None,
-            cwd=cwd,
-        )
+        child = await start(command, host, hands, relay, env=env, cwd=cwd)
     except (OSError, ValueError) as error:
         relay.finish()
         missing = isinstance(error, FileNotFoundError) and error.filename != cwd
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return _End(NOT_FOUND if missing else NOT_STARTED, trouble=why)
-    roots.append(child.pid)
     relay.start(reading.take, lambda width: live.line(capture.now(), width))
-    timed_out, seen = False, [0]
+    timed_out, seen, lost = False, [0], ""
+    children.append(child)
     try:
-        with _signals(hands, relay, child, seen):
+        with _signals(relay, child, seen):
             try:
                 async with asyncio.timeout(seconds):
                     await child.wait()
             except TimeoutError:
                 timed_out = True
-                await _end(hands, child)
+                await child.end()
+            except LinkDown as error:
+                lost = str(error)
             except asyncio.CancelledError:
                 seen[0] = seen[0] or signal.SIGTERM
-                await _end(hands, child)
+                await child.end()
                 raise
     finally:
+        child.close()
         await asyncio.to_thread(relay.finish)
-    return _End(child.returncode, timed_out, seen[0])
-
-
-async def _end(hands: Hands, child: asyncio.subprocess.Process) -> None:
-    """TERM for all of its tree, then KILL for what is left."""
-    family: list[Identity] = []
-    for number, seconds in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
-        family += [who for who in kin.tree(hands, child.pid) if who not in family]
-        kin.send(hands, family, number)
-        if await kin.gone(hands, family, seconds):
-            break
-    with suppress(TimeoutError):
-        async with asyncio.timeout(1.0):
-            await child.wait()
+    return _End(None if lost else child.returncode, timed_out, seen[0], lost=lost)
 
 
 @contextmanager
-def _signals(
-    hands: Hands, relay: Relay, child: asyncio.subprocess.Process, seen: list[int]
-) -> Iterator[None]:
-    """What reaches us is for the command; what a terminal sends, it has got by itself."""
+def _signals(relay: Relay, child: Child, seen: list[int]) -> Iterator[None]:
+    """What reaches us is for the command."""
 
     def passed_on(number: int, frame: Any) -> None:
         seen[0] = number
-        if child.returncode is None and not (number == signal.SIGINT and kin.foreground()):
-            kin.send(hands, kin.tree(hands, child.pid), number)
+        child.hear(number)
 
     def resized(number: int, frame: Any) -> None:
         # The command may have asked the PTY for its size before we set it: once more, and to all that share
@@ -205,6 +187,8 @@ def _signals(
 
 def _verdict(end: _End, timeout: float | None, lines: Sequence[str], failure: str) -> tuple[Status, str]:
     """Status and reason."""
+    if end.lost:
+        return Status.LOST, end.lost
     if end.trouble:
         return Status.FAILED, f"cannot be started: {clean(end.trouble)}"
     if hang := kernel_log.hang(lines):
@@ -276,11 +260,16 @@ def _is_row_of(row: Result, record: Result) -> bool:
     return abs((row.tokens_per_second or 0.0) - (record.tokens_per_second or 0.0)) < 0.006
 
 
-def _news(env: Mapping[str, str] | None) -> dict[str, str]:
-    """What is set otherwise than in our own environment, without our mark."""
-    return {
-        name: value for name, value in (env or {}).items() if name != MARK and os.environ.get(name) != value
-    }
+def _news(env: Mapping[str, str] | None, known: Mapping[str, str]) -> dict[str, str]:
+    """What is set otherwise than in the box's own environment, without our mark."""
+    return {name: value for name, value in (env or {}).items() if name != MARK and known.get(name) != value}
+
+
+async def kernel_since(host: Host, hands: Hands, since: float) -> Sequence[str]:
+    """What the kernel of that box said from then on, by its clock."""
+    with suppress(LinkDown):
+        return await kernel_log.since(hands, since + host.ahead)
+    return ()
 
 
 async def _environment(host: Host, hands: Hands) -> Environment | None:

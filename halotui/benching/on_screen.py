@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from halotui.capture.capture import Capture
 from halotui.collectors import platform
-from halotui.hosts.local import LocalHost
-from halotui.hosts.local_hands import LocalHands
+from halotui.hosts import Host
+from halotui.hosts.hands import Hands
 from halotui.runs import Capturing, Kind, Mark, Run, Sink, Status, Store, StoreError, Summary
 from halotui.safe import clean
 
@@ -34,8 +34,8 @@ class ScreenRecorder:
 
     def __init__(
         self,
-        host: LocalHost,
-        hands: LocalHands,
+        host: Host,
+        hands: Hands,
         open_store: Callable[[], Store],
         flight: Flight | None = None,
         pids: Callable[[], Sequence[int]] | None = None,

@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from msgspec.structs import replace
 
 from halotui.actions import ActionError, Proposal
 from halotui.benching import kin, live, naming
+from halotui.benching.child import KILL_SECONDS, TERM_SECONDS
 from halotui.benching.kept import Kept
-from halotui.benching.measure import GPU_HANG, KILL_SECONDS, TERM_SECONDS, measure
+from halotui.benching.measure import GPU_HANG, kernel_since, measure
 from halotui.benching.relay import Relay
 from halotui.benching.suite_argv import Unsayable
 from halotui.benching.suite_course import Item
@@ -26,8 +28,9 @@ from halotui.benching.suite_server import Refused, Servant, Serving, patch_of, p
 from halotui.benching.workloads import WorkError, work
 from halotui.capture.capture import Capture
 from halotui.collectors import kernel_log, platform
-from halotui.hosts.local import LocalHost
-from halotui.hosts.local_hands import LocalHands
+from halotui.collectors.http_wire import door_of
+from halotui.hosts import Host, LinkDown
+from halotui.hosts.hands import Hands
 from halotui.runs import Kind, Result, Run, Status, Store, StoreError, Summary
 from halotui.safe import clean
 
@@ -44,8 +47,8 @@ class Bench:
 
     suite: Suite
     series: str
-    host: LocalHost
-    hands: LocalHands
+    host: Host
+    hands: Hands
     store: Store | None
     place: Place
     clerk: Clerk
@@ -95,7 +98,7 @@ class Bench:
             if not left:
                 return
             self.doing("ending a llama-bench that was left behind")
-            kin.send(self.hands, left, number)
+            await asyncio.to_thread(kin.send, self.hands, left, number)
             await kin.gone(self.hands, left, seconds)
         if left := await asyncio.to_thread(self.hands.marked, self.clerk.mark):
             pids = ", ".join(str(who.pid) for who in left)
@@ -180,12 +183,13 @@ class Bench:
                     repeats=item.server.repeats,
                     tell=self._hear,
                     put=put,
+                    door=door_of(self.host),
                 )
             status, reason = (Status.OK, "") if results else (Status.FAILED, "no workload fits into a slot")
         except Refused as error:
             status, reason, lines = Status.FAILED, error.reason, error.lines
         except WorkError as error:
-            gone = serving is not None and self.hands.identify(serving.pid) is None
+            gone = serving is not None and await self._gone(serving.pid)
             status = Status.CRASHED if gone else Status.FAILED
             reason = f"the server ended: {error.reason}" if gone else error.reason
         except TimeoutError:
@@ -193,8 +197,14 @@ class Bench:
         run = replace(run, status=status, reason=clean(reason), results=tuple(results))
         if status is Status.OK:
             return run
-        lines = [clean(line, 300) for line in lines or servant.log_tail(EVIDENCE_LINES)]
-        return with_evidence(run, await kernel_log.since(self.hands, run.started_time), lines)
+        told = lines or await asyncio.to_thread(servant.log_tail, EVIDENCE_LINES)
+        kernel = await kernel_since(self.host, self.hands, run.started_time)
+        return with_evidence(run, kernel, [clean(line, 300) for line in told])
+
+    async def _gone(self, pid: int) -> bool:
+        with suppress(LinkDown):
+            return await asyncio.to_thread(self.hands.identify, pid) is None
+        return False
 
     async def _ended(self, run: Run, capture: Capture, kept: Kept) -> Run:
         """The capture ends with the server still there; then it is stopped, and all of it stored."""

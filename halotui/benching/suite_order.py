@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
@@ -13,6 +12,7 @@ from halotui.actions import ActionError, Value
 from halotui.benching import suite_argv
 from halotui.benching.suite_course import Item
 from halotui.benching.suite_file import Suite, settings_of
+from halotui.hosts import Host
 from halotui.hosts.hands import MARK, Hands
 from halotui.rules.launch import Deal, bad_pairs
 from halotui.safe import clean
@@ -45,8 +45,9 @@ class Order(Struct, frozen=True, kw_only=True):
 class Clerk:
     """Writes the orders of one suite; asks each llama-bench once what it knows.
 
-    ``directory`` is the suite's: what is named relative to it in the file is found from anywhere. ``mark`` is
-    in the environment of all that is ordered, in a container too: so it is found again.
+    ``directory`` is the suite's: what is named relative to it in the file is found from anywhere; on a far
+    box it is relative to the home there. ``mark`` is in the environment of all that is ordered, also in a
+    container: so it is found again.
     """
 
     def __init__(
@@ -56,14 +57,16 @@ class Clerk:
         hands: Hands,
         profiles: Mapping[str, Profile],
         mark: str,
-        environ: Mapping[str, str] = os.environ,
+        host: Host,
     ) -> None:
         self.mark = mark
         self._suite = suite
-        self._directory = directory.absolute()
+        self._host = host
+        self._home = host.user.home
+        self._directory = directory.absolute() if host.here else Path(self._home)
         self._hands = hands
         self._profiles = profiles
-        self._environ = environ
+        self._environ = host.environ
         self._dialects: dict[tuple[str, ...], Dialect] = {}
 
     def profile(self, item: Item) -> Profile:
@@ -74,7 +77,7 @@ class Clerk:
         """The suite's, else the profile's; empty: neither says."""
         if self._suite.model:
             return self._path(self._suite.model)
-        return self._path(profile.model, Path(profile.cwd or Path.home())) if profile.model else ""
+        return self._path(profile.model, Path(profile.cwd or self._home)) if profile.model else ""
 
     async def order(self, item: Item) -> Order:
         """Raises ActionError, Unsayable."""
@@ -160,13 +163,13 @@ class Clerk:
         name = item.row.bench or self._suite.bench
         if "/" in name or name.startswith("~"):
             return self._path(name) if runner is Runner.PLAIN else name
-        own = _home(words[-1]) if words and "/" in words[-1] else ""
+        own = self._at_home(words[-1]) if words and "/" in words[-1] else ""
         beside = PurePath(own).with_name(name) if own else None
         if runner is not Runner.PLAIN:  # what is inside, only its own --help can tell
             return str(beside or name)
-        if beside is not None and os.access(beside, os.X_OK):
+        if beside is not None and self._host.access(str(beside), os.X_OK):
             return str(beside)
-        if found := shutil.which(name, path=self._environ.get("PATH")):
+        if found := self._host.which(name):
             return found
         where = f"beside {clean(words[-1])} nor in PATH" if beside else "in PATH"
         raise ActionError(
@@ -194,11 +197,12 @@ class Clerk:
         return dialect
 
     def _path(self, text: str, base: Path | None = None) -> str:
-        return str((base or self._directory) / _home(text))
+        return str((base or self._directory) / self._at_home(text))
 
-
-def _home(text: str) -> str:
-    return os.path.expanduser(text)  # noqa: PTH111 - an unknown user's ~ stays as it is
+    def _at_home(self, text: str) -> str:
+        if self._host.here:
+            return os.path.expanduser(text)  # noqa: PTH111 - an unknown user's ~ stays as it is
+        return f"{self._home}{text[1:]}" if text == "~" or text.startswith("~/") else text
 
 
 def _with(wish: Wish, arguments: tuple[str, ...]) -> Wish:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from halotui import private
 from halotui.actions import ActionError
+from halotui.hosts import Host
 
 _TAIL = 64 * 1024  # bytes
 
@@ -56,6 +57,18 @@ def tail(path: Path, lines: int, start: int = 0) -> list[str]:
     with suppress(OSError), path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(start, size - _TAIL))
-        found = file.read(_TAIL).decode("utf-8", "replace").replace("\r", "\n").split("\n")
-        return [line for line in found if line.strip()][-lines:]
+        return _last(file.read(_TAIL), lines)
     return []
+
+
+def tail_there(host: Host, path: Path, lines: int, start: int = 0) -> list[str]:
+    """The same of a file of the box that is measured."""
+    with suppress(OSError):
+        size = host.stat(path).size
+        return _last(host.part(path, max(start, size - _TAIL), _TAIL), lines)
+    return []
+
+
+def _last(data: bytes, lines: int) -> list[str]:
+    found = data.decode("utf-8", "replace").replace("\r", "\n").split("\n")
+    return [line for line in found if line.strip()][-lines:]

@@ -130,14 +130,16 @@ async def settle(
     hands: Hands,
     store: Store | None,
     tell: Callable[[str], None],
+    ahead: float = 0.0,
 ) -> list[Run]:
     """The runs of a course that is taken up. One during which the box went down is marked as hung, with what
-    the kernel said last; the others are as they were. Without a store that is all. Raises StoreError."""
+    the kernel said last; the others are as they were. Without a store that is all. ``ahead``: seconds that
+    the box's clock is before ours. Raises StoreError."""
     names = {item.key: item.name for item in items}
     settled = []
     for run in runs:
         if run.status is Status.LOST and run.reason.startswith(WENT_DOWN):
-            lines = await kernel_log.of_its_boot(hands, run.started_time, run.seconds or 0.0)
+            lines = await kernel_log.of_its_boot(hands, run.started_time + ahead, run.seconds or 0.0)
             what = kernel_log.hang(lines)
             reason = f"{WENT_DOWN} during this run"
             run = replace(

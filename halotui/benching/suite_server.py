@@ -13,16 +13,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from halotui.actions import ActionError, Ask, Kind, Outcome, Patch, Proposal, Step, Value, Verdict
 from halotui.benching.suite_course import Item
-from halotui.benching.suite_place import tail
-from halotui.hosts.hands import Identity
-from halotui.hosts.local import LocalHost
-from halotui.hosts.local_hands import LocalHands
+from halotui.benching.suite_place import tail_there
+from halotui.hosts import Host
+from halotui.hosts.hands import Hands, Identity
 from halotui.servers.desk import LocalDesk
 from halotui.servers.journal import Book, Journal
 from halotui.servers.profile import Profile
@@ -31,6 +31,8 @@ from halotui.servers.settings import text_of
 HOST = "127.0.0.1"
 OVER_SECONDS = 120.0  # for a launch that is called off to be over
 LOOK_SECONDS = 0.1
+_PORTS = range(20_000, 30_000)  # of a far box: below those that a kernel gives out by itself
+_PORTS_TRIED = 8
 
 Tell = Callable[[str], None]
 
@@ -58,7 +60,8 @@ class Serving(Struct, frozen=True, kw_only=True):
 class Servant:
     """Launches and stops, one server at a time. ``state`` is its own."""
 
-    def __init__(self, host: LocalHost, hands: LocalHands, state: Path, tell: Tell) -> None:
+    def __init__(self, host: Host, hands: Hands, state: Path, tell: Tell) -> None:
+        self._host = host
         self._hands = hands
         self._tell = tell
         self._profiles: dict[str, Profile] = {}
@@ -73,11 +76,11 @@ class Servant:
         )
 
     def pids(self) -> list[int]:
-        """Of what it launches or has launched."""
+        """Of what it launches or has launched. It is asked at every sample: a far box is not."""
         with suppress(ActionError):
             journal = self._book.current() or self._book.changed()
-            if journal is not None and journal.new is not None and self._hands.alive(journal.new):
-                return [journal.new.pid]
+            if journal is not None and (who := journal.new) is not None:
+                return [who.pid] if not self._host.here or self._hands.alive(who) else []
         return []
 
     def log_tail(self, lines: int) -> list[str]:
@@ -85,13 +88,14 @@ class Servant:
         with suppress(ActionError):
             journal = self._book.current() or self._book.changed()
             if journal is not None and journal.plan.after is not None and journal.plan.after.log:
-                return tail(Path(journal.plan.after.log), lines, journal.log_start)
+                return tail_there(self._host, Path(journal.plan.after.log), lines, journal.log_start)
         return []
 
     async def prepare(self, name: str, profile: Profile, patch: Patch) -> Proposal:
         """The pre-flight. Raises ActionError where something speaks against it."""
         self._profiles = {name: replace(profile, inherits="", host="", port=None, log="")}
-        where: dict[str, Value | None] = {"host": HOST, "port": free_port()}
+        port = await asyncio.to_thread(self._free_port)
+        where: dict[str, Value | None] = {"host": HOST, "port": port}
         proposal = await self._desk.prepare(Ask(kind=Kind.LAUNCH, profile=name, patch={**patch, **where}))
         wrong = [check for check in proposal.checks if check.verdict is Verdict.FAIL]
         if wrong:
@@ -134,6 +138,12 @@ class Servant:
 
     async def close(self) -> None:
         await self._desk.close()
+
+    def _free_port(self) -> int:
+        if self._host.here:
+            return free_port()
+        ports = Random().sample(_PORTS, _PORTS_TRIED)
+        return next((port for port in ports if not self._hands.port_taken(HOST, port)), ports[0])
 
     async def _carried_out(self, id_: str) -> Outcome:
         outcome = None
@@ -209,6 +219,6 @@ def _said(value: Value) -> Value:
     return value if isinstance(value, (bool, int, float)) else text_of(value)
 
 
-def _signal(hands: LocalHands, who: Identity, number: int) -> None:
+def _signal(hands: Hands, who: Identity, number: int) -> None:
     with suppress(OSError):
         hands.signal(who, number)

@@ -15,6 +15,7 @@ from time import monotonic, time
 
 from msgspec import Struct
 
+from halotui.collectors.http_wire import Door
 from halotui.collectors.llama_answers import HttpProblem
 from halotui.collectors.llama_http import LlamaHttp
 from halotui.model import Props
@@ -67,8 +68,10 @@ async def work(
     tell: Callable[[str], None] = lambda words: None,
     put: Callable[[Result], None] = lambda result: None,
     limit: float = LIMIT_SECONDS,
+    door: Door | None = None,
 ) -> list[Result]:
-    """A result for each workload, after one warm-up of all. ``limit``: seconds for one request.
+    """A result for each workload, after one warm-up of all. ``limit``: seconds for one request. ``door``: the
+    way to a far box.
 
     ``put`` has each as soon as it is there. One that does not fit into a slot is left out, which ``tell``
     says. Raises WorkError, and KeyError for a name that is not in WORKLOADS. A request that is cancelled or
@@ -77,10 +80,10 @@ async def work(
     asked = {name: WORKLOADS[name] for name in names}
     results: list[Result] = []
     try:
-        server = await _look(url, api_key)
+        server = await _look(url, api_key, door)
         fitting = {name: load for name, load in asked.items() if _fits(name, load, server, tell)}
         if fitting:
-            async with completer(url, api_key) as model:
+            async with completer(url, api_key, door) as model:
                 tell("warming up")
                 text = await model.text(max(WARM_UP[0], *(load.prompt for load in fitting.values())))
                 await _request(model, text, 0, Workload(*WARM_UP), limit)
@@ -102,9 +105,9 @@ async def work(
     return results
 
 
-async def _look(url: str, api_key: str | None) -> _Server:
+async def _look(url: str, api_key: str | None, door: Door | None) -> _Server:
     """Slots are not shown by every server; that it cannot be reached shows at the first request."""
-    http = LlamaHttp(url, api_key)
+    http = LlamaHttp(url, api_key, door=door)
     props, contexts, speculative = Props(), [], False
     try:
         with suppress(HttpProblem):

@@ -7,7 +7,6 @@ woven together, summed and handed to the sink about once a second.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -34,8 +33,28 @@ BASELINE_SECONDS = 1.0  # to wait for it, at most
 PROCESSES_HERTZ = 10.0  # the kernel itself keeps the high-water mark of each
 CLIENTS_HERTZ = 2.0
 CARDS_HERTZ = 0.2
+FAR_HERTZ = 10.0  # over a link, at most
+FRESH = 0.5  # of the time between two samples: older ones are none
+WORK_SECONDS = 0.05  # of a box far away, for one sample
 JOIN_SECONDS = 1.0
 FLUSH_SECONDS = 5.0
+
+
+def _over(host: Host) -> float:
+    """Samples a second that the link allows: a sample is a round trip, and some work there."""
+    if host.here:
+        return MOST_HERTZ
+    link = getattr(host, "link", None)
+    trip = (link.round_trip_seconds if link is not None else None) or 0.0
+    return max(LEAST_HERTZ, min(FAR_HERTZ, float(round(1 / (1.5 * trip + WORK_SECONDS)))))
+
+
+def _freshen(host: Host, seconds: float | None) -> float | None:
+    """How old a box far away may let an answer be; returns what it was."""
+    before = getattr(host, "fresh_seconds", None)
+    if before is not None and seconds is not None:
+        host.fresh_seconds = seconds  # type: ignore[attr-defined]
+    return before
 
 
 class Capture:
@@ -51,10 +70,12 @@ class Capture:
         pids: Callable[[], Sequence[int]] | None = None,
     ) -> None:
         self._host = host
-        self.hertz = min(MOST_HERTZ, max(LEAST_HERTZ, hertz))
+        self.hertz = min(MOST_HERTZ, _over(host), max(LEAST_HERTZ, hertz))
         self._sink = sink
         self._pids = pids
         self._notes = Notes()
+        if self.hertz < min(MOST_HERTZ, hertz):
+            self._notes.say(f"over the link {self.hertz:g} samples a second, not {hertz:g}")
         self._lock = threading.Lock()  # of all below
         self._sources: list[Source] = []
         self._pacers: list[Pacer] = []
@@ -68,6 +89,7 @@ class Capture:
         self._marks: list[Mark] = []
         self._stopping = threading.Event()
         self._final: Summary | None = None
+        self._fresh: float | None = None
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -75,6 +97,7 @@ class Capture:
 
     def start(self) -> None:
         """Returns when the baseline is taken, or after a second where a sensor does not answer."""
+        self._fresh = _freshen(self._host, FRESH / self.hertz)
         found = threading.Event()
         self._origin = 0.0
         finder = Source("searches for GPUs", (), lambda now: self._find(found))
@@ -102,7 +125,7 @@ class Capture:
         sources = [Source("readings of memory", memory.columns, memory.read, memory.understand, memory.close)]
         if self._pids is None:
             return sources, []
-        tree = self._tree = Tree(str(self._host.procfs), self._pids, self._notes)
+        tree = self._tree = Tree(str(self._host.procfs), self._pids, self._notes, self._host)
         every = max(1, round(self.hertz / PROCESSES_HERTZ))
         sources.append(
             Source("readings of processes", tree.columns, tree.read, tree.understand, tree.close, every)
@@ -139,6 +162,7 @@ class Capture:
         """The whole of it. The last samples are with the sink by then. A second call gives the same."""
         self._stopping.set()
         self._finder.end()
+        _freshen(self._host, self._fresh)
         with self._lock:
             if self._final is not None:
                 return self._final
@@ -172,7 +196,7 @@ class Capture:
     def _find(self, found: threading.Event) -> Sequence[float]:
         """In a thread of its own: look for GPUs; one that came back may have another number."""
         try:
-            names = sorted(os.listdir(self._host.sysfs / "class/drm"))  # noqa: PTH208 - a tenth of a glob
+            names = sorted(self._host.listdir(self._host.sysfs / "class/drm"))
         except OSError:
             names = []
         if names == self._names and self._cards and not any(card.silent for card in self._cards.values()):
@@ -189,7 +213,7 @@ class Capture:
                         known.device = device
                     continue
                 name = f"GPU sensors ({slot})" if self._cards else "GPU sensors"
-                card = self._cards[slot] = Card(slot, device, hertz=self.hertz, notes=self._notes)
+                card = self._cards[slot] = Card(self._host, slot, device, hertz=self.hertz, notes=self._notes)
                 source = Source(name, card.columns, card.read, card.understand, card.close)
                 self._sources.append(source)
                 if self._origin and not self._stopping.is_set():

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from halotui.capture.notes import Notes
-from halotui.capture.probe import NAN, Probe, kernel, number, once
+from halotui.capture.probe import NAN, Reads, kernel, number, probe
 from halotui.capture.ration import Ration
 from halotui.capture.source import Column
 from halotui.capture.table import FIELDS, LIMITERS, SENSORS, pick
@@ -53,7 +53,8 @@ def cards(host: Host) -> dict[str, Path]:
 class Card:
     """The reader of one. A sleeping one is not woken: only its memory is read."""
 
-    def __init__(self, slot: str, device: Path, *, hertz: float, notes: Notes) -> None:
+    def __init__(self, host: Host, slot: str, device: Path, *, hertz: float, notes: Notes) -> None:
+        self._host = host
         self.slot = slot
         self.device = device  # may be changed by any thread: a reset may give it another number
         self.silent = False  # no memory pool is to be read
@@ -62,10 +63,10 @@ class Card:
         self._ration = Ration(hertz)
         self._asleep = False
         self._look = 0.0  # when, next
-        self._probes: list[Probe] = []
-        self._fallbacks: list[tuple[int, Unit, Probe]] = []
+        self._probes: list[Reads] = []
+        self._fallbacks: list[tuple[int, Unit, Reads]] = []
         self._wanted: list[
-            tuple[int, Unit, Probe]
+            tuple[int, Unit, Reads]
         ] = []  # those of them that the table does not make needless
         self._folder = -1  # the directory, where its files may be replaced
         self._changed = 0  # when one was, ns
@@ -106,8 +107,8 @@ class Card:
         return (number(gtt, _BYTES), number(vram, _BYTES), *values)
 
     def close(self) -> None:
-        for probe in self._probes:
-            probe.close()
+        for file in self._probes:
+            file.close()
         folder, self._folder = self._folder, -1
         if folder >= 0:
             os.close(folder)
@@ -129,25 +130,25 @@ class Card:
     def _open(self) -> None:
         self.close()
         self._opened = device = self.device
-        watch = not kernel(str(device))
+        watch = not kernel(self._host, str(device))
         self._probes = []
 
-        def probe(name: str, size: int = 64, *, watch: bool) -> Probe:
-            self._probes.append(Probe(f"{device}/{name}", size, watch=watch))
+        def file(name: str, size: int = 64, *, watch: bool) -> Reads:
+            self._probes.append(probe(self._host, f"{device}/{name}", size, watch=watch))
             return self._probes[-1]
 
         # One look at the directory tells of all files in it; those below it are watched one by one.
-        self._gtt, self._vram = (probe(MEMORY[field], watch=False) for field in _POOLS)
-        self._busy = probe("gpu_busy_percent", watch=False)
-        self._table = probe("gpu_metrics", 512, watch=False)
-        self._status = probe("power/runtime_status", watch=watch)
-        here = _hwmon(device)
+        self._gtt, self._vram = (file(MEMORY[field], watch=False) for field in _POOLS)
+        self._busy = file("gpu_busy_percent", watch=False)
+        self._table = file("gpu_metrics", 512, watch=False)
+        self._status = file("power/runtime_status", watch=watch)
+        here = _hwmon(self._host, device)
         self._fallbacks = [(SENSORS.index("busy_percent"), PERCENT, self._busy)]
         for index, field in enumerate(SENSORS if here else ()):
             if field in FALLBACKS:
                 names, unit, _ = FALLBACKS[field]
-                files = [probe(f"hwmon/{here}/{name}", watch=watch) for name in names]
-                self._fallbacks += [(index, unit, file) for file in files]
+                files = [file(f"hwmon/{here}/{name}", watch=watch) for name in names]
+                self._fallbacks += [(index, unit, one) for one in files]
         if watch:
             with suppress(OSError):
                 self._folder = os.open(device, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -158,8 +159,8 @@ class Card:
         changed = os.fstat(self._folder).st_mtime_ns
         if changed != self._changed:
             self._changed = changed
-            for probe in self._probes:
-                probe.close()
+            for file in self._probes:
+                file.close()
 
     def _sensors(self, now: float) -> tuple[bytes | None, Sequence[Sensor]]:
         table = self._table.read(now)
@@ -182,10 +183,10 @@ class Card:
             self._opened = None  # its sensors may have another number now
 
 
-def _hwmon(device: Path) -> str | None:
+def _hwmon(host: Host, device: Path) -> str | None:
     """The directory of the card's own sensors, whose number changes from boot to boot."""
-    for path in sorted(device.glob("hwmon/hwmon[0-9]*")):
+    for path in host.glob(device, "hwmon/hwmon[0-9]*"):
         with suppress(OSError):
-            if once(f"{path}/name").strip() == b"amdgpu":
+            if host.read(path / "name").strip() == b"amdgpu":
                 return path.name
     return None

@@ -10,11 +10,12 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from halotui.capture.notes import Notes
-from halotui.capture.probe import NAN, once
+from halotui.capture.probe import NAN
 from halotui.capture.source import Column
 from halotui.capture.tree import Member, Tree
 from halotui.collectors.fdinfo import Client, Held, client
 
+_SEARCH = """cd "$1" && ls -ln | sed -n 's|.* \\([0-9]*\\) -> .*/dri/.*|\\1|p'"""
 RELIST_SECONDS = 2.0  # to look through all descriptors of a process costs more than to read the known ones
 
 
@@ -38,7 +39,7 @@ class Clients:
             try:
                 held = self._held(member)
             except PermissionError:
-                if _dead(member):
+                if self._dead(member):
                     continue
                 hidden = True
                 self._notes.say(
@@ -61,35 +62,42 @@ class Clients:
             return known
         at, files = f"{member.at}/fd", []
         with suppress(OSError):
-            for name in os.listdir(at):  # noqa: PTH208 - many, and a Path costs ten times this
+            for name in self._names(at):
                 with suppress(OSError):
-                    if "/dri/" in os.readlink(f"{at}/{name}"):  # noqa: PTH115
+                    if "/dri/" in self._tree.host.readlink(f"{at}/{name}"):
                         files.append(name)
         return (member, now + RELIST_SECONDS, files)
 
     def _held(self, member: Member) -> dict[Client, Held]:
         """Raises PermissionError where its files are not ours to see."""
         _, _, names = self._files[member.pid]
-        if not names and not os.access(f"{member.at}/fd", os.R_OK | os.X_OK):
-            if os.path.exists(member.at):  # noqa: PTH110
+        if not names and not self._tree.host.access(f"{member.at}/fd", os.R_OK | os.X_OK):
+            if self._tree.host.access(member.at, os.F_OK):
                 raise PermissionError
             return {}
         held = {}
         for name in names:
             with suppress(FileNotFoundError, ProcessLookupError):
-                told = client(once(f"{member.at}/fdinfo/{name}"))
+                told = client(self._tree.once(f"{member.at}/fdinfo/{name}"))
                 if told is not None:
                     who, sizes = told
                     held[who if who[1] else (b"", f"{member.pid}/{name}".encode())] = sizes
         return held
 
+    def _names(self, at: str) -> list[str]:
+        """Of descriptors: all of them, or of a box far away those of the GPU alone."""
+        host = self._tree.host
+        if host.here:
+            return host.listdir(at)
+        out = host.run(("sh", "-c", _SEARCH, "sh", at))
+        return [name for name in os.fsdecode(out).split() if name.isdecimal()]
 
-def _dead(member: Member) -> bool:
-    """And perhaps not yet buried: then its files are nobody's to see."""
-    try:
-        return once(f"{member.at}/statm").startswith(b"0 ")
-    except OSError:
-        return True
+    def _dead(self, member: Member) -> bool:
+        """And perhaps not yet buried: then its files are nobody's to see."""
+        try:
+            return self._tree.once(f"{member.at}/statm").startswith(b"0 ")
+        except OSError:
+            return True
 
 
 def _sum(held: Collection[Held]) -> Held:

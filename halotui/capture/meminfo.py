@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from halotui.capture.notes import Notes
-from halotui.capture.probe import NAN, Probe, kernel
+from halotui.capture.probe import NAN, kernel, probe
 from halotui.capture.source import Column
 from halotui.collectors import memory
 from halotui.hosts import Host
@@ -24,7 +24,7 @@ class Meminfo:
         self._notes = notes
         # The first twenty lines hold all that is wanted, and a small buffer costs less.
         path = f"{host.procfs}/meminfo"
-        self._probe = Probe(path, 1024, watch=not kernel(path))
+        self._probe = probe(host, path, 1024, watch=not kernel(host, path))
         self._odd = False  # not to be understood here
         self._look = 0.0  # when, next
 

@@ -8,8 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from halotui.capture.notes import Notes
-from halotui.capture.probe import Probe, once
+from halotui.capture.probe import Probe, Reads, once, probe
 from halotui.capture.source import Column
+from halotui.collectors.process_stat import FAR_PAGE
+from halotui.hosts import Host
+from halotui.hosts.local import LocalHost
 from halotui.runs import ProcessPeak
 from halotui.safe import clean
 
@@ -26,7 +29,7 @@ class Member:
 
     pid: int
     at: str  # /proc/PID
-    statm: Probe
+    statm: Reads
     name: str = ""
     rss: int | None = None  # bytes, at most
     gtt: int | None = None
@@ -45,10 +48,10 @@ def _held(member: Member) -> int:
     return member.rss or 0
 
 
-def _ask(member: Member) -> None:
+def _ask(member: Member, read: Callable[[str], bytes]) -> None:
     """Its name, which changes with its program, and the kernel's own high-water mark."""
     with suppress(OSError, ValueError):
-        data = once(f"{member.at}/status")
+        data = read(f"{member.at}/status")
         member.name = clean(data[data.index(b"Name:") + 5 : data.index(b"\n")].strip(), 40)
         at = data.index(b"VmHWM:") + 6
         mark = int(data[at : data.index(b"kB", at)]) * 1024
@@ -60,7 +63,12 @@ class Tree:
 
     columns: tuple[Column, ...] = (("process.rss_bytes", ""),)
 
-    def __init__(self, procfs: str, pids: Callable[[], Sequence[int]], notes: Notes) -> None:
+    def __init__(
+        self, procfs: str, pids: Callable[[], Sequence[int]], notes: Notes, host: Host | None = None
+    ) -> None:
+        self.host = host = host or LocalHost()
+        self.once: Callable[[str], bytes] = once if host.here else host.read
+        self._page = PAGE if host.here else FAR_PAGE
         self._procfs = procfs
         self._pids = pids
         self._notes = notes
@@ -72,9 +80,9 @@ class Tree:
         self._scan = 0.0  # when, next
         self._pause = SCAN_SECONDS
         self._told: object = None
-        self._last: Probe | None = None  # None: of another world of pids than ours, or a tree of files
+        self._last: Reads | None = None  # None: of another world of pids than ours, or a tree of files
         with suppress(OSError):
-            if os.readlink(f"{procfs}/self") == str(os.getpid()):  # noqa: PTH115
+            if host.here and os.readlink(f"{procfs}/self") == str(os.getpid()):  # noqa: PTH115
                 self._last = Probe(f"{procfs}/loadavg", 128, watch=False)
 
     def read(self, now: float) -> Raw | None:
@@ -88,8 +96,10 @@ class Tree:
         if now >= self._scan:
             if self._forked(now):
                 self._look(now)
+            places = [f"{self._procfs}/{member.pid}" for member in self._list]
+            self.host.expect(*(f"{at}/status" for at in places))
             for member in self._list:
-                _ask(member)
+                _ask(member, self.once)
             self._scan = now + self._pause
             self._pause = min(SCAN_SECONDS, self._pause * 2)
         raw, gone = [], []
@@ -107,7 +117,7 @@ class Tree:
         total = 0
         for member, data in raw:
             try:
-                rss = int(data.split(None, 2)[1]) * PAGE
+                rss = int(data.split(None, 2)[1]) * self._page
             except (IndexError, ValueError):
                 continue
             total += rss
@@ -165,7 +175,7 @@ class Tree:
                 self._notes.say(f"more than {MOST} processes: the rest is not followed")
                 return False
             at = f"{self._procfs}/{pid}"
-            member = Member(pid, at, Probe(f"{at}/statm", 128, watch=False))
+            member = Member(pid, at, probe(self.host, f"{at}/statm", 128, watch=False))
             if member.statm.read(now) is None:
                 return False
             self.members[pid] = member
@@ -176,19 +186,19 @@ class Tree:
         tasks = f"{self._procfs}/{pid}/task"
         found: list[int] = []
         with suppress(OSError):
-            for task in os.listdir(tasks):  # noqa: PTH208 - many, and a Path costs ten times this
+            for task in self.host.listdir(tasks):
                 try:
-                    found += map(int, once(f"{tasks}/{task}/children").split())
+                    found += map(int, self.once(f"{tasks}/{task}/children").split())
                 except FileNotFoundError:
-                    if os.path.exists(f"{tasks}/{task}"):  # noqa: PTH110 - a kernel without that list
+                    if self.host.access(f"{tasks}/{task}", os.F_OK):  # a kernel without that list
                         return self._by_parent(pid)
         return found
 
     def _by_parent(self, pid: int) -> list[int]:
         found = []
-        for name in os.listdir(self._procfs):  # noqa: PTH208
+        for name in self.host.listdir(self._procfs):
             if name.isdecimal():
                 with suppress(OSError, IndexError):
-                    if int(once(f"{self._procfs}/{name}/stat").rpartition(b")")[2].split()[1]) == pid:
+                    if int(self.once(f"{self._procfs}/{name}/stat").rpartition(b")")[2].split()[1]) == pid:
                         found.append(int(name))
         return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ _STATUS = "power/runtime_status"
 _ASLEEP = ("suspended", "suspending")
 _STARRED = re.compile(r"^\w+:\s*(\d{1,6})Mhz\s*\*", re.IGNORECASE | re.MULTILINE)
 _ROW = re.compile(r"^\w+:\s*(\d{1,6})Mhz", re.IGNORECASE | re.MULTILINE)
+_OF_A_CARD = ("vendor", "uevent", "device", "revision", *(name for _, name in _SIZES))  # they wake nothing
 _IN_RESET = "it does so while the GPU resets or sleeps; if it lasts, see `dmesg` and who may read there"
 
 
@@ -84,6 +86,8 @@ def read(host: Host) -> tuple[Gpu, ...]:
 def cards(host: Host) -> tuple[Card, ...]:
     """Integrated ones first, then by card number. Raises Unavailable(ABSENT) when there is none, and DENIED
     when we may not see whose they are."""
+    device = f"{host.sysfs}/class/drm/card[0-9]*/device"
+    host.expect(*(f"{device}/{name}" for name in _OF_A_CARD), f"{device}/hwmon/hwmon*/name")
     found: list[Card] = []
     silent: list[Folder] = []
     strangers: list[Folder] = []
@@ -138,12 +142,13 @@ def _card(files: Folder, slot: str) -> Card:
         (field, _BYTES.of(files.number(name)), name) for field, name in _SIZES
     ]
     if not asleep:  # else to ask would wake it
+        files.host.expect(f"{files.path}/{_LEVEL}", f"{files.path}/pp_dpm_sclk")
         values.append(("performance_level", clean(files.text(_LEVEL) or "", 40) or None, _LEVEL))
         values.append(("sclk_top_hertz", _top(files.text("pp_dpm_sclk")), "pp_dpm_sclk"))
     return Card(
         id=slot,
         place=files.path,
-        path=os.path.realpath(files.path),
+        path=_in_its_slot(files),
         sensors=sensors.path.removeprefix(f"{files.path}/") if sensors is not None else None,
         name=gpu_identity.name(device, stepping),
         integrated=integrated,
@@ -151,6 +156,18 @@ def _card(files: Folder, slot: str) -> Card:
         known={field: value for field, value, _ in values if value is not None},
         told={field: name for field, value, name in values if value is not None},
     )
+
+
+def _in_its_slot(files: Folder) -> str:
+    """The same directory by a path without links."""
+    if files.host.here:
+        return os.path.realpath(files.path)
+    path = os.path.dirname(files.path)  # noqa: PTH120 - text
+    for link in (path, "device"):  # class/drm/card1 is one, and its device another
+        path = os.path.join(path, link)  # noqa: PTH118
+        with suppress(OSError):
+            path = os.path.normpath(os.path.join(os.path.dirname(path), files.host.readlink(path)))  # noqa: PTH118, PTH120
+    return path
 
 
 def _sensors(card: Folder) -> Folder | None:

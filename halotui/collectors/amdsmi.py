@@ -88,6 +88,7 @@ _TABLE: dict[str, tuple[tuple[str, ...], Unit]] = {
     "cpu_limit_hertz": (("current_core_maxfreq",), MEGAHERTZ),
     "npu_hertz": (("average_ipuclk_frequency",), MEGAHERTZ),
 }
+NOT_FAR = "amdsmi is a library: it speaks of the box that we run on alone"
 _LEVEL = "AMDSMI_DEV_PERF_LEVEL_"  # before AUTO, HIGH ...; the kernel says auto, high
 
 
@@ -115,6 +116,8 @@ async def stream(host: Host) -> AsyncGenerator[tuple[Gpu, ...], None]:
 
     Raises Unavailable: ABSENT without the package or ROCm's library, FAILED when it breaks or ends.
     """
+    if not host.here:
+        raise Unavailable(SourceState.ABSENT, NOT_FAR, "the sysfs source needs nothing: --gpu-source sysfs")
     try:
         async with aclosing(host.stream(ARGV)) as lines:
             async for line in lines:

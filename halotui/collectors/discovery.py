@@ -91,7 +91,9 @@ class _Look:
         if process.foreign_net:
             view = netspace.view(self._host, process, [told["port"]] if told.get("port") else [])
             process = replace(process, ports=tuple(sorted(view.bound)))
-        elif engine is LLAMA and not (process.ports or told.get("port")) and process.uid != os.geteuid():
+        elif (
+            engine is LLAMA and not (process.ports or told.get("port")) and process.uid != self._host.user.uid
+        ):
             process = replace(process, ports=self._guessed(process, engine))
         server = launch_facts(process) if engine is LLAMA else facts(self._host, process, engine)
         container, box = self._container(process)

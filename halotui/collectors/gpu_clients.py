@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from halotui.collectors import fdinfo
@@ -20,10 +21,11 @@ _NOBODY: Client = (b"", b"")  # behind a descriptor of another driver
 class Clients:
     """Of one process. All is forgotten and found anew by ``find``."""
 
-    __slots__ = ("_at", "_cut", "_kfd", "behind", "hidden")
+    __slots__ = ("_at", "_cut", "_kfd", "_once", "behind", "hidden")
 
-    def __init__(self, at: str) -> None:
+    def __init__(self, at: str, read: Callable[[str], bytes] = once) -> None:
         self._at = at  # /proc/PID
+        self._once = read
         self.behind: dict[str, Client | None] = {}  # descriptor -> its client, once it was read
         self._kfd = False
         self._cut = False
@@ -56,6 +58,11 @@ class Clients:
         except OSError:  # gone
             self.forget()
 
+    def take(self, names: Collection[str], kfd: bool) -> None:
+        """What somebody else found: descriptors of ``_DEVICES``, and whether it is at ROCm's device."""
+        self.behind = {name: self.behind.get(name) for name in names}
+        self._kfd, self._cut, self.hidden = kfd, False, False
+
     def tally(self, shares: dict[Client, Share]) -> Counter[Client]:
         """Its descriptors by client. What is not yet in ``shares`` is read and put there."""
         found: Counter[Client] = Counter()
@@ -77,7 +84,7 @@ class Clients:
         return found
 
     def _read(self, name: str, shares: dict[Client, Share]) -> Client:
-        share = fdinfo.read(once(f"{self._at}/fdinfo/{name}"))
+        share = fdinfo.read(self._once(f"{self._at}/fdinfo/{name}"))
         if share is None:
             return _NOBODY
         slot, number = share.client  # without a number each descriptor is taken for one of its own

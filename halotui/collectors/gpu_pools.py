@@ -4,6 +4,7 @@ with what processes say they hold. ``amdgpu_sysfs`` reads all the rest."""
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal
 
@@ -19,20 +20,24 @@ def find(host: Host) -> dict[str, str]:
     """GPU id -> its directory, of amdgpu's."""
     drm, found = f"{os.fspath(host.sysfs)}/class/drm", {}
     with suppress(OSError):
-        for card in sorted(os.listdir(drm)):  # noqa: PTH208 - plain, as all on the live path
+        for card in sorted(host.listdir(drm)):
             device = f"{drm}/{card}/device"
-            if card[4:].isdecimal() and card.startswith("card") and os.path.exists(_file(device, "gtt")):  # noqa: PTH110
-                found[_slot(device) or clean(card, 40)] = device
+            if (
+                card[4:].isdecimal()
+                and card.startswith("card")
+                and host.access(_file(device, "gtt"), os.F_OK)
+            ):
+                found[_slot(host, device) or clean(card, 40)] = device
     return found
 
 
-def used(pools: dict[str, str]) -> dict[tuple[str, Kind], int]:
+def used(pools: dict[str, str], read: Callable[[str], bytes] = once) -> dict[tuple[str, Kind], int]:
     """Bytes in use, by GPU id and kind; what does not answer is left out."""
     sizes = {}
     for gpu, device in pools.items():
         for kind in _KINDS:
             with suppress(OSError, ValueError):
-                sizes[gpu, kind] = int(once(_file(device, kind)))
+                sizes[gpu, kind] = int(read(_file(device, kind)))
     return sizes
 
 
@@ -40,9 +45,9 @@ def _file(device: str, kind: Kind) -> str:
     return f"{device}/mem_info_{kind}_used"
 
 
-def _slot(device: str) -> str:
+def _slot(host: Host, device: str) -> str:
     with suppress(OSError):
-        for line in once(f"{device}/uevent").splitlines():
+        for line in host.read(f"{device}/uevent").splitlines():
             if line.startswith(b"PCI_SLOT_NAME="):
                 return clean(line[14:], 40)
     return ""

@@ -20,7 +20,7 @@ from msgspec import Struct
 from halotui.collectors import gpu_pools, process_stat
 from halotui.collectors.fdinfo import Client, Share
 from halotui.collectors.gpu_clients import Clients
-from halotui.collectors.process_stat import Stat, once
+from halotui.collectors.process_stat import Stat
 from halotui.hosts import Host
 from halotui.safe import clean
 
@@ -76,11 +76,13 @@ class _Seen:
 
 
 class Scan:
-    """Call ``look`` from one thread. ``now``: seconds of a clock that never goes back."""
+    """Of the box that we run on. Call ``look`` from one thread. ``now``: seconds of a clock that never goes
+    back."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._proc = os.fspath(host.procfs)
+        self._way = process_stat.way(host)
         self._seen: dict[str, _Seen] = {}
         self._told: dict[str, _Seen] = {}  # those who are worth a row, or may be
         self._hidden: set[str] = set()  # those whose descriptors are not ours to see
@@ -104,14 +106,14 @@ class Scan:
         for seen in [seen for seen in self._seen.values() if now >= seen.due]:
             self._examine(seen, now, pids)
         shares, owners = self._read()
-        used = gpu_pools.used(self._pools)
+        used = gpu_pools.used(self._pools, self._way.read)
         if self._somebody_new(now, sum(used.values()) - _held(shares)):
             self._list(now, pids, at_leisure=False)
             for seen in list(self._seen.values()):
                 seen.ran = -1.0
                 self._examine(seen, now, pids)
             shares, owners = self._read()
-            used = gpu_pools.used(self._pools)
+            used = gpu_pools.used(self._pools, self._way.read)
             self._nobodys = sum(used.values()) - _held(shares)
         gtt: Counter[str] = Counter()
         for share in shares.values():
@@ -132,9 +134,9 @@ class Scan:
     def _narrowed(self) -> str:
         if self._host.native:
             with suppress(OSError):
-                if os.readlink(f"{self._proc}/self/ns/pid") != _BOX:  # noqa: PTH115
+                if self._host.readlink(f"{self._proc}/self/ns/pid") != _BOX:
                     return "container"
-            if not os.path.exists(f"{self._proc}/1"):  # noqa: PTH110
+            if not self._host.access(f"{self._proc}/1", os.F_OK):
                 return "hidepid"
         return ""
 
@@ -148,7 +150,7 @@ class Scan:
         if at_leisure and now < self._listed_at + (QUIET_SECONDS if quiet else LIST_SECONDS):
             return
         try:
-            here = {name for name in os.listdir(self._proc) if name.isdecimal()}  # noqa: PTH208
+            here = {name for name in self._host.listdir(self._proc) if name.isdecimal()}
         except OSError:
             here = set()
         first = self._listed_at == -math.inf
@@ -174,11 +176,11 @@ class Scan:
     def _told_last_pid(self) -> bytes:
         """The pid last given out; empty where that cannot be relied on."""
         with suppress(OSError, IndexError):
-            return once(f"{self._proc}/loadavg").split()[4] if self._host.native else b""
+            return self._way.read(f"{self._proc}/loadavg").split()[4] if self._host.native else b""
         return b""
 
     def _meet(self, pid: str, now: float) -> _Seen | None:
-        stat = process_stat.read(self._proc, pid)
+        stat = process_stat.read(self._way, self._proc, pid)
         if stat is None:
             return None
         if stat.kernel:
@@ -191,7 +193,7 @@ class Scan:
     # --- which descriptors: dear
 
     def _examine(self, seen: _Seen, now: float, wanted: set[str]) -> None:
-        stat = process_stat.read(self._proc, seen.pid)
+        stat = process_stat.read(self._way, self._proc, seen.pid)
         if stat is None:
             self._forget(seen.pid)
             return
@@ -259,7 +261,7 @@ class Scan:
         if now < self._pools_at:
             return
         self._pools_at, self._pools = now + OTHER_SECONDS, gpu_pools.find(self._host)
-        there = bool(self._pools) or os.path.exists(f"{os.fspath(self._host.root)}/dev/dri")  # noqa: PTH110
+        there = bool(self._pools) or self._host.access(self._host.root / "dev/dri", os.F_OK)
         if there and not self._gpu:  # a driver loaded late: everybody is due
             for seen in self._seen.values():
                 seen.due = now
@@ -272,13 +274,13 @@ class Scan:
         for pid, seen in (self._told | servers).items():
             if pid not in held_by and pid not in wanted and seen.stat.rss_bytes < LARGE:
                 continue
-            stat = process_stat.read(self._proc, pid)
+            stat = process_stat.read(self._way, self._proc, pid)
             if stat is None or stat.dead or not stat.ticks or stat.ticks != seen.stat.ticks:
                 seen.due = -math.inf
                 continue
             seen.stat = stat
             if seen.place is None or now < seen.young_until:
-                seen.place = _place(f"{self._proc}/{pid}")
+                seen.place = self._place(f"{self._proc}/{pid}")
             yield Use(
                 pid=int(pid),
                 ticks=stat.ticks,
@@ -291,14 +293,13 @@ class Scan:
                 hidden=seen.clients.hidden,
             )
 
-
-def _place(at: str) -> tuple[int | None, str]:
-    """Owner and cgroup: of a young process, both may change yet."""
-    uid, cgroup = None, ""
-    with suppress(OSError):
-        uid = os.stat(at).st_uid  # noqa: PTH116
-        cgroup = os.fsdecode(once(f"{at}/cgroup"))
-    return uid, cgroup
+    def _place(self, at: str) -> tuple[int | None, str]:
+        """Owner and cgroup: of a young process, both may change yet."""
+        uid, cgroup = None, ""
+        with suppress(OSError):
+            uid = self._host.stat(at).uid
+            cgroup = os.fsdecode(self._way.read(f"{at}/cgroup"))
+        return uid, cgroup
 
 
 def _held(shares: dict[Client, Share]) -> int:

@@ -6,7 +6,6 @@ where none ran. Docker's are asked for where its daemon runs: to knock at the so
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -59,8 +58,12 @@ def present(host: Host) -> Facts:
 def _stores(host: Host) -> Iterator[Path]:
     yield host.root / "var/lib/containers/storage"  # root's
     if host.native:
-        data = Path(os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"))  # noqa: PTH111
-        yield data / "containers/storage"
+        data = host.environ.get("XDG_DATA_HOME") or f"{_home(host)}/.local/share"
+        yield Path(data, "containers/storage")
+
+
+def _home(host: Host) -> str:
+    return host.environ.get("HOME") or host.user.home
 
 
 def _in_store(host: Host, store: Path) -> Iterator[str]:
@@ -79,7 +82,7 @@ def _in_store(host: Host, store: Path) -> Iterator[str]:
 
 def _decoded(host: Host, path: Path, kind: type[list[T]]) -> list[T]:
     try:
-        if path.stat().st_size > LONGEST:
+        if host.stat(path).size > LONGEST:
             return []
         return msgspec.json.decode(host.read(path), type=kind)
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
@@ -87,13 +90,15 @@ def _decoded(host: Host, path: Path, kind: type[list[T]]) -> list[T]:
 
 
 def _docker(host: Host) -> Iterator[str]:
-    places = (host.root / "run", Path(os.environ.get("XDG_RUNTIME_DIR") or "/nowhere")) if host.native else ()
+    places = (
+        (host.root / "run", Path(host.environ.get("XDG_RUNTIME_DIR") or "/nowhere")) if host.native else ()
+    )
     for place in places:
         pid = text(host, place / "docker.pid").strip()
         if not (pid.isdecimal() and text(host, host.procfs / pid / "comm").startswith("dockerd")):
             continue
         asked = ("docker", "--host", f"unix://{place}/docker.sock", "image", "ls")
         with suppress(OSError, TimeoutError):
-            out = host.run((*leash(), *asked, "--format", "{{.Repository}}:{{.Tag}}"), SECONDS)
+            out = host.run((*leash(host), *asked, "--format", "{{.Repository}}:{{.Tag}}"), SECONDS)
             names = out.decode("utf-8", "replace").replace(":<none>", "").splitlines()
             yield from filter(_MATTERS.search, names)

@@ -10,13 +10,12 @@ import asyncio
 import errno
 import os
 import re
-import shutil
 import stat
 import time
 from collections import deque
 from contextlib import aclosing
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, Protocol
 
 from halotui.collectors.kernel_lines import KEYWORDS, WORTH
 from halotui.collectors.leash import leash
@@ -73,7 +72,7 @@ class KmsgReader:
             block = self._records() if self._device else self._bytes()
         except OSError as error:
             raise _unavailable(self._path, error) from None
-        return [line for raw in _worth(self._whole(block)) if (line := _record(raw)) is not None]
+        return [line for raw in worth(self._whole(block)) if (line := record(raw)) is not None]
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -132,8 +131,23 @@ class KmsgReader:
         return whole
 
 
+class Tail(Protocol):
+    """``follow`` it in a task, and ``take`` what came."""
+
+    name: str
+    heard: bool
+
+    def take(self) -> list[Line]:
+        """In Unix seconds, of our clock."""
+        ...
+
+    async def follow(self) -> NoReturn: ...
+
+
 class JournalTail:
-    """What ``journalctl`` says of the kernel. ``follow`` it in a task, and ``take`` what came."""
+    """What ``journalctl`` says of the kernel."""
+
+    name = "journalctl -k"
 
     def __init__(self, host: Host) -> None:
         self.heard = False  # the journal has something of the kernel
@@ -150,11 +164,12 @@ class JournalTail:
 
     async def follow(self) -> NoReturn:
         """For as long as it lasts; then raises Unavailable. A line that was heard before is left out."""
-        if shutil.which("journalctl") is None:
+        if self._host.here and self._host.which("journalctl") is None:
             raise Unavailable(SourceState.ABSENT, "there is no journalctl")
-        before, looked = min(self._newest, time.time()), 0  # a clock may have been ahead
+        # a clock may have been ahead
+        before, looked = min(self._newest, time.time() + self._host.ahead), 0
         # What it complains of comes with the rest: that it may not read is said there alone.
-        argv = (*leash(), "sh", "-c", f"exec {JOURNALCTL} 2>&1")
+        argv = (*leash(self._host), "sh", "-c", f"exec {JOURNALCTL} 2>&1")
         async with aclosing(self._host.stream(argv)) as lines:
             async for raw in lines:
                 self._hear(raw, before)
@@ -177,7 +192,7 @@ class JournalTail:
         self.heard = True
         when, said = float(entry[1]), entry[2][:LONGEST_RECORD]
         if when > before and WORTH.search(said):
-            self._lines.append(Line(when, said.decode("utf-8", "replace")))
+            self._lines.append(Line(when - self._host.ahead, said.decode("utf-8", "replace")))
         self._newest = max(self._newest, when)
 
 
@@ -202,7 +217,12 @@ def _unavailable(path: Path, error: OSError) -> Unavailable:
     return Unavailable(SourceState.FAILED, f"{path}: {error.strerror or type(error).__name__}")
 
 
-def _worth(block: bytes) -> list[bytes]:
+def denied(raw: bytes) -> bool:
+    """Whether that is a reader's complaint, and no line of the log."""
+    return _DENIED.search(raw) is not None and _RECORD.match(raw) is None
+
+
+def worth(block: bytes) -> list[bytes]:
     """The lines that may be of the table: mostly none."""
     found: list[bytes] = []
     if not any(keyword in block for keyword in KEYWORDS):
@@ -216,7 +236,7 @@ def _worth(block: bytes) -> list[bytes]:
     return found
 
 
-def _record(raw: bytes) -> Line | None:
+def record(raw: bytes) -> Line | None:
     """A record of the kernel's own. What follows one, `` SUBSYSTEM=pci`` and its like, is none."""
     found = _RECORD.match(raw)
     if found is None or int(found[1]) >> _FACILITY:

@@ -56,17 +56,20 @@ def hang(lines: Iterable[str]) -> Kind | None:
     return next((kind for kind in found if kind.part is Part.HANG), None)
 
 
-async def since(hands: Hands, began_time: float) -> Lines:
-    """What the kernel said of a fault from then on (Unix seconds); empty where there was none."""
+async def since(hands: Hands, began_time: float, ahead: float = 0.0) -> Lines:
+    """What the kernel said of a fault from then on (Unix seconds of our clock); empty where there was none.
+    ``ahead``: seconds that the clock of that box is before ours."""
+    began_time += ahead
     text, denied = await _told(hands, ("-k", "-o", "short-iso", f"--since=@{began_time:.3f}"))
     if text is None:
         text, denied = await _dmesg(hands, began_time)
     return Lines(_story((text or "").splitlines()), denied=denied)
 
 
-async def of_its_boot(hands: Hands, began_time: float, seconds: float) -> Lines:
+async def of_its_boot(hands: Hands, began_time: float, seconds: float, ahead: float = 0.0) -> Lines:
     """The same of a boot that ended when something had been running for ``seconds``, however many came after
     it; where the journal is kept across boots."""
+    began_time += ahead
     until = began_time + seconds + LAST_WORDS_SECONDS
     when = (f"--since=@{began_time:.3f}", f"--until=@{until:.3f}")
     # -k would mean this boot alone

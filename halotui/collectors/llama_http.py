@@ -7,13 +7,10 @@ does in older ones.
 
 from __future__ import annotations
 
-import os
 import re
-from ipaddress import IPv6Address, ip_address
-from urllib.parse import quote, urlsplit
 
 from halotui.collectors.http_answer import Broken
-from halotui.collectors.http_wire import StreamWire, Unreached, Wire
+from halotui.collectors.http_wire import Door, Unreached, Wire, wire
 from halotui.collectors.llama_answers import (
     HttpKind,
     HttpProblem,
@@ -28,7 +25,6 @@ from halotui.model import Metrics, ModelMeta, Props, SlotReading
 
 __all__ = ["HttpKind", "HttpProblem", "LlamaHttp", "parse_metrics", "parse_props", "parse_slots"]
 
-_NAME = re.compile(r"[\w.-]+", re.A)
 _CONTROLS = re.compile(rb"[\0-\x1f\x7f]")
 
 
@@ -36,12 +32,16 @@ class LlamaHttp:
     """One server, one kept connection, one request at a time; belongs to one event loop.
 
     ``url`` is ``http://host:port``, ``https://...``, with a path prefix or not, or ``unix:/path/of.sock``.
-    Each question returns a struct or raises HttpProblem.
+    ``door`` leads to that of a box far away. Each question returns a struct or raises HttpProblem; LinkDown
+    where the box cannot be reached: then nothing is known of the server.
     """
 
-    def __init__(self, url: str, api_key: str | None = None, *, wire: Wire | None = None) -> None:
+    def __init__(
+        self, url: str, api_key: str | None = None, *, wire: Wire | None = None, door: Door | None = None
+    ) -> None:
         self.url = url
         self._key = api_key
+        self._door = door
         self._wire = wire  # else made by the first question, which can say what is wrong with the URL
 
     def __repr__(self) -> str:
@@ -82,7 +82,11 @@ class LlamaHttp:
     async def get(self, path: str) -> bytes:
         """For the adapters of other engines. Raises HttpProblem."""
         if self._wire is None:
-            self._wire = _wire(self.url, _headers(self._key))
+            headers = _headers(self._key)
+            try:
+                self._wire = wire(self.url, headers, self._door)
+            except ValueError:  # UnicodeError too
+                raise HttpProblem(HttpKind.FAILED, "not a URL") from None
         try:
             status, body = await self._wire.get(path)
         except Unreached as unreached:
@@ -105,42 +109,3 @@ def _headers(api_key: str | None) -> dict[bytes, bytes]:
             raise HttpProblem(HttpKind.FAILED, "the API key holds control characters") from None
         headers[b"Authorization"] = b"Bearer " + key
     return headers
-
-
-def _wire(url: str, headers: dict[bytes, bytes]) -> Wire:
-    """Raises HttpProblem (failed)."""
-    try:
-        if url.startswith("unix:"):
-            return StreamWire(os.fsencode(url.removeprefix("unix:")), headers=headers)
-        parts = urlsplit(url)
-        tls = parts.scheme == "https"
-        host, port = _host(parts.hostname or ""), parts.port
-        if not (tls or parts.scheme == "http") or port == 0 or "@" in parts.netloc:
-            raise ValueError
-        prefix = quote(parts.path.rstrip("/"), safe="/%!$&'()*+,;=:@~")
-    except ValueError:  # UnicodeError too
-        raise HttpProblem(HttpKind.FAILED, "not a URL") from None
-    if not tls:
-        return StreamWire((host, port or 80), prefix, headers)
-    from halotui.collectors.http_tls import HttpxWire  # 70 ms and 7 MB
-
-    place = f"[{host}]" if ":" in host else host
-    # A certificate for a loopback address proves nothing; elsewhere it is checked.
-    return HttpxWire(f"https://{place}:{port or 443}{prefix}", headers, verify=not _loopback(host))
-
-
-def _host(text: str) -> str:
-    """An address, or a name in ASCII. Raises ValueError."""
-    if ":" in text:
-        return str(IPv6Address(text.replace("%25", "%")))
-    name = text if text.isascii() else text.encode("idna").decode()
-    if not _NAME.fullmatch(name):
-        raise ValueError
-    return name
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -120,11 +120,13 @@ class ServerLog:
 class LogParser:
     """Reads a log. ``server`` is the one that writes it, ``children`` a router's by port.
 
-    ``started``: Unix seconds of the start of the process that writes; it may be set at any time.
+    ``started``: Unix seconds of the start of the process that writes; it may be set at any time. ``ahead``:
+    seconds that the clock of the stamps is before ours.
     """
 
     def __init__(self, started: float | None = None) -> None:
         self.server = ServerLog(started)
+        self.ahead = 0.0
         self.children: dict[int, ServerLog] = {}
 
     @property
@@ -142,7 +144,7 @@ class LogParser:
                 for log in (self.server, *self.children.values()):
                     log.gap()
                 continue
-            line = cut(raw)
+            line = self._in_our_time(cut(raw))
             if line.child is None:
                 if SPAWN in line.text and (said := _SPAWNED.search(line.text)):
                     self._spawned(int(said[1]), line)
@@ -162,6 +164,9 @@ class LogParser:
                 if port is not None and (port in shown_lines or any(told[port]))
             },
         )
+
+    def _in_our_time(self, line: Line) -> Line:
+        return replace(line, stamp=line.stamp - self.ahead) if self.ahead and line.stamp is not None else line
 
     def _child(self, port: int) -> ServerLog:
         if port not in self.children:
@@ -183,6 +188,7 @@ class LogParser:
             text, level, line = shown(raw)
             if not text:
                 continue
+            line = self._in_our_time(line)
             log = self.server if line.child is None else self.children.get(line.child)
             time = line.stamp
             if log is not None and line.clock is not None:

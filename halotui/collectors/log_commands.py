@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
 import signal
 from collections import Counter, deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from halotui.collectors.leash import leash
 from halotui.collectors.log_follow import KIB, MIB, Backlog, Lines, gap
+from halotui.collectors.log_ration import Ration
+from halotui.hosts import Host, LinkDown
 from halotui.model import SourceState, Unavailable
 from halotui.safe import clean
 
 HEAD = 256 * KIB  # of a server's first lines, where it tells its facts
 PAUSE, LONGEST_PAUSE = 5.0, 60.0  # seconds before a program that ended is started again, doubled each time
+FAR_PAUSE = 1.0  # ... and one that a cut link ended
 FIRST_WAIT = 0.2  # seconds that the first read waits for an answer
 SETTLED = 1.0  # seconds: a program that runs for so long is not about to say that it cannot
 GRACE = 0.5  # seconds from SIGTERM to SIGKILL, and from there to being left behind
@@ -27,6 +29,13 @@ EARLY = 5 * 10**6  # nanoseconds: lines of two streams may change places, and so
 RECENT = 2000  # lines that are known again
 LATE = 2 * 10**9  # nanoseconds: so far a process's start may lie from what the kernel's figures come to
 MOST_SAID = 500  # characters of a program's own words
+# On a box far away its words come with the lines, and a shell says that there is no such program.
+_NONE = b"halotui: no such program\n"
+_WHOLE = (
+    'command -v "$1" >/dev/null || { echo "halotui: no such program"; exit; }\n'
+    'LC_ALL=C SYSTEMD_COLORS=0 exec "$@" 2>&1'
+)
+_CUT = Unavailable(SourceState.NO_DATA, "the link is down")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +92,14 @@ class CommandFollower:
     newest. No line is given twice. Lines wait for ``read``, the newest 8 MiB of them.
     """
 
-    def __init__(self, program: Program, since: float | None, now: float) -> None:
+    def __init__(self, program: Program, since: float | None, now: float, host: Host) -> None:
         self.past = True
         self._program = program
-        self._now = int(now * 10**9)
-        self._from = int(since * 10**9) - LATE if since is not None else None
+        self._host = host
+        self._ration = None if host.here else Ration()
+        ahead = host.ahead  # the stamps are of its clock
+        self._now = int((now + ahead) * 10**9)
+        self._from = int((since + ahead) * 10**9) - LATE if since is not None else None
         self._backlog = Backlog()
         self._lines = Lines()
         self._task: asyncio.Task[None] | None = None
@@ -133,41 +145,46 @@ class CommandFollower:
         return None if self._ever else self._meant() or self._silent()
 
     async def _run(self) -> None:
-        pause, head = PAUSE, self._from
+        pause, head, skips = PAUSE, self._from, False
         while True:
             try:
                 whole = True
                 if head is not None:
                     whole = await self._listen(self._program.head(head), HEAD)
                     head = None if self._heard else head
+                whole, skips = whole and not skips, False
                 since = self._last - EARLY if self._last is not None and whole else None
-                await self._listen(self._program.on(since), hole=not whole)
-                self._trouble = self._meant() or self._ended()
+                skips = not await self._listen(self._program.on(since), hole=not whole)
+                self._trouble = None if skips else self._meant() or self._ended()
                 pause = PAUSE if self._heard else pause
+            except LinkDown:
+                self._trouble, pause = _CUT, FAR_PAUSE
             except OSError as error:
                 self._trouble = self._not_started(error)
             self._stir.set()
-            await asyncio.sleep(pause)
+            await asyncio.sleep(max(pause, self._ration.wait if self._ration is not None else 0.0))
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _listen(self, argv: tuple[str, ...], most: int | None = None, *, hole: bool = False) -> bool:
         """Run it to its end, or until it has told ``most`` bytes: was that all?"""
         self._lines, self._said, self._heard, self._hole, told = Lines(), "", False, hole, 0
         self._edge, self._again = self._last or 0, Counter(self._recent) if self._last is not None else None
-        child = await _start(argv)
-        assert child.stdout is not None
-        self._runs_since = asyncio.get_running_loop().time()
         try:
-            while data := await child.stdout.read(MIB):
-                self._take_in(self._lines.feed(data))
-                told += len(data)
-                if most is not None and told >= most:
-                    return False
+            said = _here if self._host.here else _far
+            async with aclosing(said(self._host, argv)) as pieces:
+                async for data in pieces:
+                    if self._runs_since is None:
+                        self._runs_since = asyncio.get_running_loop().time()
+                    self._take_in(self._lines.feed(data))
+                    told += len(data)
+                    if most is not None and told >= most:
+                        return False
+                    if self._ration is not None and not self._ration.allows(len(data)):
+                        return False
             self._take_in(self._lines.end())
             return True
         finally:
             self._runs_since = None
-            await _end(child, child.stdout)
 
     def _take_in(self, block: bytes) -> None:
         block = self._unseen(self._stamped(block))
@@ -253,13 +270,34 @@ class CommandFollower:
         return Unavailable(SourceState.FAILED, reason, "it is tried again each minute")
 
 
-async def _start(argv: tuple[str, ...]) -> asyncio.subprocess.Process:
-    """Raises FileNotFoundError when there is no such program."""
-    path = shutil.which(argv[0])
+async def _far(host: Host, argv: tuple[str, ...]) -> AsyncGenerator[bytes, None]:
+    """What it says on a box far away. Raises FileNotFoundError, LinkDown."""
+    yield b""
+    async with aclosing(host.stream(("sh", "-c", _WHOLE, "sh", *argv))) as lines:
+        async for line in lines:
+            if line == _NONE:
+                raise FileNotFoundError(argv[0])
+            yield line
+
+
+async def _here(host: Host, argv: tuple[str, ...]) -> AsyncGenerator[bytes, None]:
+    """What it says. Raises FileNotFoundError when there is no such program."""
+    child = await _start(host, argv)
+    assert child.stdout is not None
+    try:
+        yield b""
+        while data := await child.stdout.read(MIB):
+            yield data
+    finally:
+        await _end(child, child.stdout)
+
+
+async def _start(host: Host, argv: tuple[str, ...]) -> asyncio.subprocess.Process:
+    path = host.which(argv[0])
     if path is None:
         raise FileNotFoundError(argv[0])
     return await asyncio.create_subprocess_exec(
-        *leash(),
+        *leash(host),
         path,
         *argv[1:],
         stdin=asyncio.subprocess.DEVNULL,

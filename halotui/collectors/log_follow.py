@@ -98,6 +98,11 @@ class Backlog:
         self._size = 0
         self._skipped = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return self._size
+
     def put(self, block: bytes) -> None:
         if self._blocks and len(self._blocks[-1]) + len(block) <= LONGEST_LINE:
             self._blocks[-1] += block

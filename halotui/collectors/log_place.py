@@ -82,6 +82,6 @@ def _file(stand: Stand, path: str | None) -> LogPlace | None:
     process = stand.process
     if process.foreign_files or stand.container is not None:
         path = str(stand.host.procfs / str(process.pid) / "root" / path.lstrip("/"))
-        if not os.access(os.path.dirname(path), os.X_OK):  # noqa: PTH120
+        if not stand.host.access(os.path.dirname(path), os.X_OK):  # noqa: PTH120
             return None
     return LogPlace(kind="file", name=path, since_time=process.started_time)

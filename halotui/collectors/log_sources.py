@@ -8,22 +8,25 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from halotui.collectors.log_commands import CommandFollower, Program, Stamp
+from halotui.collectors.log_far import FarFollower
 from halotui.collectors.log_follow import Follower, LogFollower, StdinFollower
+from halotui.hosts import Host
 from halotui.model import LogPlace, SourceState, Unavailable
 from halotui.safe import clean
 
 NEWEST = "5000"  # lines, where there are more than a first look takes
+FAR_NEWEST = "1000"
 _BY_FILE = "start llama-server with --log-file, or give its log with --log"
 _DENIED, _ABSENT = SourceState.DENIED, SourceState.ABSENT
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How one kind of place is called and followed: from a place, the time now and what stdin is."""
+    """How one kind of place is called and followed: from a place, its box, the time now and what stdin is."""
 
     label: Callable[[LogPlace], str]
     name: Callable[[LogPlace], str]
-    follow: Callable[[LogPlace, float, int], Follower]
+    follow: Callable[[LogPlace, Host, float, int], Follower]
 
 
 def name(place: LogPlace) -> str:
@@ -36,9 +39,9 @@ def label(place: LogPlace) -> str:
     return KINDS[place.kind].label(place)
 
 
-def follow(place: LogPlace, now: float, stdin: int = 0) -> Follower:
-    """Follow it: ``now`` in Unix seconds, ``stdin`` the descriptor that "-" is read from."""
-    return KINDS[place.kind].follow(place, now, stdin)
+def follow(place: LogPlace, host: Host, now: float, stdin: int = 0) -> Follower:
+    """Follow it: ``now`` in Unix seconds, ``stdin`` the descriptor that "-" is read from: ours."""
+    return KINDS[place.kind].follow(place, host, now, stdin)
 
 
 def nowhere(stderr_to: str) -> Unavailable:
@@ -78,7 +81,7 @@ _CONTAINER = _stamps(  # 2026-11-21T15:00:00.123456789Z ..., or +00:00
 )
 
 
-def _journal(place: LogPlace) -> Program:
+def _journal(place: LogPlace, newest: str = NEWEST) -> Program:
     denied, group = (
         f"the journal of {clean(place.name)} may not be read",
         "sudo usermod -aG systemd-journal $USER, then log in again",
@@ -89,7 +92,7 @@ def _journal(place: LogPlace) -> Program:
         argv=("journalctl", "--output=short-unix", "--all", *unit),
         since="--since=@{}",
         follow=("--follow", "--no-tail"),
-        newest=("--follow", f"--lines={NEWEST}"),
+        newest=("--follow", f"--lines={newest}"),
         last=(),
         stamp=_JOURNAL,
         troubles=(
@@ -102,7 +105,7 @@ def _journal(place: LogPlace) -> Program:
     )
 
 
-def _container(place: LogPlace) -> Program:
+def _container(place: LogPlace, newest: str = NEWEST) -> Program:
     engine = place.engine or "podman"
     unknown = f"{engine} knows no container {clean(place.name)}"
     return Program(
@@ -110,7 +113,7 @@ def _container(place: LogPlace) -> Program:
         argv=(engine, "logs", "--timestamps"),
         since="--since={}",
         follow=("--follow",),
-        newest=("--follow", f"--tail={NEWEST}"),
+        newest=("--follow", f"--tail={newest}"),
         last=("--", place.name),
         stamp=_CONTAINER,
         troubles=(
@@ -146,13 +149,21 @@ _NOWHERE = {  # where standard error goes: why that cannot be followed, what can
 }
 
 
-def _told(program: Callable[[LogPlace], Program]) -> Callable[[LogPlace, float, int], Follower]:
-    return lambda place, now, _: CommandFollower(program(place), place.since_time, now)
+def _file(place: LogPlace, host: Host, *_: object) -> Follower:
+    return LogFollower(place.name) if host.here else FarFollower(host, place.name)
+
+
+def _told(program: Callable[[LogPlace, str], Program]) -> Callable[[LogPlace, Host, float, int], Follower]:
+    def follow(place: LogPlace, host: Host, now: float, _: int) -> Follower:
+        asked = program(place, NEWEST if host.here else FAR_NEWEST)
+        return CommandFollower(asked, place.since_time, now, host)
+
+    return follow
 
 
 KINDS = {
-    "file": Kind(lambda _: "file", lambda place: place.name, lambda place, *_: LogFollower(place.name)),
-    "stdin": Kind(lambda _: "standard input", lambda _: "-", lambda *at: StdinFollower(at[2])),
+    "file": Kind(lambda _: "file", lambda place: place.name, _file),
+    "stdin": Kind(lambda _: "standard input", lambda _: "-", lambda *at: StdinFollower(at[3])),
     "journal": Kind(lambda _: "journal", lambda place: f"journal {place.name}", _told(_journal)),
     "container": Kind(
         lambda place: _container(place).name,

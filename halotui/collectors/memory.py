@@ -10,14 +10,15 @@ from contextlib import contextmanager
 import msgspec
 import psutil
 
-from halotui.hosts import Host
+from halotui.collectors import memory_far
+from halotui.hosts import Host, LinkDown
 from halotui.model import Memory, SourceState, Unavailable
 
 _SWAP = re.compile(rb"^Swap(Total|Free):\s+(\d{1,15}) kB", re.M)
 
 
 def read(host: Host) -> Memory:
-    """Memory and swap of ``host`` through psutil, in bytes.
+    """Memory and swap of ``host``, in bytes: of the box that we run on through psutil.
 
     ``used`` is total - available, ``cache`` buffers + page cache + reclaimable slab. GTT counts as used:
     it is ordinary memory that belongs to no process. Raises Unavailable when /proc/meminfo is missing,
@@ -27,7 +28,9 @@ def read(host: Host) -> Memory:
     with _procfs(str(host.procfs)), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            now = psutil.virtual_memory()
+            now = psutil.virtual_memory() if host.here else memory_far.counted(host)
+        except LinkDown:
+            raise
         except FileNotFoundError as error:
             hint = "mount /proc"
             raise Unavailable(SourceState.ABSENT, f"no meminfo in {host.procfs}", hint) from error

@@ -18,7 +18,7 @@ from halotui.hosts import Host
 from halotui.model import Server, SourceState, Unavailable
 
 LINKS = 40  # symbolic ones on one path, as the kernel counts
-Stamp = tuple[int, int, int, int]  # device, inode, time of change, size: another file has another
+Stamp = tuple[int, int, float, int]  # device, inode, time of change, size: another file has another
 
 _HINT = "give this user the right to read the model's file; without it active parameters are not known"
 _HIDDEN = Unavailable(SourceState.DENIED, "the file systems of its process are not ours to see", _HINT)
@@ -35,40 +35,40 @@ def place(host: Host, server: Server, path: str | None = None) -> Path:
     elsewhere = _elsewhere(host, server.pid)
     if elsewhere is None and server.container is not None:
         raise _HIDDEN
-    return _inside(process / "root", path) if elsewhere else Path(path)
+    return _inside(host, process / "root", path) if elsewhere else Path(path)
 
 
-def stamp(path: Path) -> Stamp:
+def stamp(host: Host, path: Path) -> Stamp:
     """Raises Unavailable."""
     try:
-        about = path.stat()
+        about = host.stat(path)
     except (OSError, ValueError) as error:
         raise _trouble(error) from None
-    return about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size
+    return about.dev, about.ino, about.mtime, about.size
 
 
-def size(path: Path) -> int:
+def size(host: Host, path: Path) -> int:
     """Bytes of all the model's files, without a look into them. Raises Unavailable."""
-    parts, missing = parts_of(path, 2)  # by their names: how many there are is not read
+    parts, missing = parts_of(path, 2, host)  # by their names: how many there are is not read
     if missing:
         raise Unavailable(SourceState.ABSENT, "a part of the model's file is missing")
-    return sum(stamp(part)[3] for part in parts)
+    return sum(stamp(host, part)[3] for part in parts)
 
 
-def unfit(target: Path, draft: Path) -> str | None:
+def unfit(host: Host, target: Path, draft: Path) -> str | None:
     """Why the draft model's vocabulary does not fit. Reads both: up to a second. Raises Unavailable."""
     try:
-        return mismatch(read_header(target).vocabulary, read_header(draft).vocabulary)
+        return mismatch(*(read_header(path, host).vocabulary for path in (target, draft)))
     except (ActionError, OSError) as error:
         raise Unavailable(SourceState.FAILED, "a vocabulary cannot be read") from error
 
 
-def read(path: Path) -> Weights:
+def read(host: Host, path: Path) -> Weights:
     """Raises Unavailable."""
     try:
-        found = weights.facts(path)
+        found = weights.facts(path, host)
     except ActionError as error:
-        denied = not os.access(path, os.R_OK)
+        denied = not host.access(path, os.R_OK)
         state = SourceState.DENIED if denied else SourceState.FAILED
         raise Unavailable(state, error.reason, _HINT if denied else "") from None
     except OSError as error:
@@ -81,11 +81,11 @@ def read(path: Path) -> Weights:
 def _elsewhere(host: Host, pid: int) -> bool | None:
     """Whether it sees other file systems than we do; None where that is not ours to see."""
     with suppress(OSError):
-        return os.readlink(f"{host.procfs}/{pid}/ns/mnt") != os.readlink(f"{host.procfs}/self/ns/mnt")  # noqa: PTH115
+        return host.readlink(f"{host.procfs}/{pid}/ns/mnt") != host.readlink(f"{host.procfs}/self/ns/mnt")
     return None
 
 
-def _inside(root: Path, path: str) -> Path:
+def _inside(host: Host, root: Path, path: str) -> Path:
     """A path below another root, its links followed as a process follows them whose root that is."""
     ahead, at, links = path.split("/")[::-1], root, 0
     while ahead:
@@ -96,7 +96,7 @@ def _inside(root: Path, path: str) -> Path:
             at = at if at == root else at.parent
             continue
         try:
-            target = os.readlink(at / part)  # noqa: PTH115 - the text as it is
+            target = host.readlink(at / part)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise _trouble(error) from None

@@ -57,7 +57,9 @@ def installed(host: Host) -> Facts:
     inside = contained(host)
     for query in QUERIES if host.native else ():
         try:
-            out = host.run((*leash(), *_WHATEVER, *leash(), *query), SECONDS).decode("utf-8", "replace")
+            out = host.run((*leash(host), *_WHATEVER, *leash(host), *query), SECONDS).decode(
+                "utf-8", "replace"
+            )
         except (OSError, TimeoutError):
             continue
         for key, version in versions(out).items():

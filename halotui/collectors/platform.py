@@ -7,7 +7,6 @@ serve the live frame, ``read`` the label of a run: the same parts.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shlex
 import threading
@@ -38,6 +37,10 @@ _IN_FORCE = {
     "amdttm": ("pages_limit", "page_pool_size"),  # AMD's own kernel modules
     "amdgpu": ("gttsize", "cwsr_enable", "lockup_timeout"),
 }
+_OF_THE_ROOT = (
+    *("run/.containerenv", ".dockerenv", "run/udev/data/+dmi:id", "opt/rocm/.info/version"),
+    *("run/host/etc/os-release", "etc/os-release", "usr/lib/os-release"),
+)
 _MES = re.compile(r"^MES feature version: \d+, firmware version: (0x[0-9a-f]{1,8})$", re.MULTILINE)
 _MES_VERSION = re.compile(r"0x[0-9a-f]{1,8}")
 _AMD = "0x1002"
@@ -45,6 +48,15 @@ _AMD = "0x1002"
 
 def fixed(host: Host) -> Facts:
     """What stays until the next boot. Blocking, some thirty small reads."""
+    sys, proc = host.sysfs, host.procfs
+    host.expect(
+        *(f"{proc}/{name}" for name in ("cpuinfo", "sys/kernel/osrelease", "version", "cmdline")),
+        *(f"{sys}/class/dmi/id/{name}" for name in ("sys_vendor", "product_name", "board_name", "bios_*")),
+        *(f"{sys}/class/accel/accel*/device/{name}" for name in ("vbnv", "fw_version")),
+        *(f"{host.root}/{name}".replace("//", "/") for name in _OF_THE_ROOT),
+        f"{sys}/firmware/acpi/platform_profile_choices",
+        f"{sys}/firmware/dmi/tables/DMI",
+    )
     facts = Facts()
     for part in (_system, dmi.board, dmi.memory, _npu):
         facts.add(part(host))
@@ -55,6 +67,15 @@ def fixed(host: Host) -> Facts:
 
 def settings(host: Host) -> Facts:
     """What may change at any time. Blocking, some ten small reads."""
+    host.expect(
+        *(
+            f"{host.sysfs}/module/{module}/parameters/{name}"
+            for module, names in _IN_FORCE.items()
+            for name in names
+        ),
+        f"{host.sysfs}/firmware/acpi/platform_profile",
+        f"{host.sysfs}/devices/system/cpu/cpu0/cpufreq/scaling_governor",
+    )
     facts = Facts()
     for key, path in (
         ("power_mode", host.sysfs / "firmware/acpi/platform_profile"),
@@ -78,7 +99,7 @@ async def read(host: Host, hands: Hands, root: Path | None = None) -> Environmen
         _in_time(lambda: {**_system(host, root).values, **_memory(host)}),
         _in_time(lambda: _gpu(host)),
         _in_time(lambda: settings(host).values),
-        *(_packages(hands, query) for query in packages.QUERIES),
+        *(_packages(hands, host.environ, query) for query in packages.QUERIES),
     )
     known: dict[str, Any] = {}
     for part in parts:
@@ -181,10 +202,10 @@ def _gpu(host: Host) -> dict[str, Any]:
     return {}
 
 
-async def _packages(hands: Hands, query: tuple[str, ...]) -> Mapping[str, Any]:
+async def _packages(hands: Hands, environ: Mapping[str, str], query: tuple[str, ...]) -> Mapping[str, Any]:
     """Nothing where that package manager is not at home."""
     try:
-        done = await hands.run(query, env={**os.environ, "LC_ALL": "C"}, seconds=SECONDS)
+        done = await hands.run(query, env={**environ, "LC_ALL": "C"}, seconds=SECONDS)
     except (OSError, TimeoutError):
         return {}
     return packages.versions(done.out)

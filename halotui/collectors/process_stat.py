@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from msgspec import Struct
 
+from halotui.hosts import Host
 from halotui.safe import clean
 
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD
-_TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+FAR_PAGE = 4096  # bytes, of every box that these GPUs are in
 _SMALL = 16 * 1024
+
+
+class Way(Struct, frozen=True):
+    """How a box's files are read, and what its numbers count in."""
+
+    read: Callable[[str], bytes]
+    ticks: int  # a second
+    page: int  # bytes
+
+
+def way(host: Host) -> Way:
+    """Past the Host where we run on it: this is the live path."""
+    return Way(once, host.ticks, _PAGE) if host.here else Way(host.read, host.ticks, FAR_PAGE)
 
 
 class Stat(Struct, frozen=True):
@@ -26,18 +41,18 @@ class Stat(Struct, frozen=True):
 UNTOLD = Stat("", False, False, 0, 0.0, 0)
 
 
-def read(proc: str, pid: str) -> Stat | None:
+def read(way: Way, proc: str, pid: str) -> Stat | None:
     """None: gone. ``UNTOLD``: not even this is ours to see (hidepid)."""
     try:
-        head, _, tail = once(f"{proc}/{pid}/stat").rpartition(b")")
+        head, _, tail = way.read(f"{proc}/{pid}/stat").rpartition(b")")
         word = tail.split()
         return Stat(
             name=clean(head.partition(b"(")[2], 64),
             dead=word[0] in (b"Z", b"X"),
             kernel=bool(int(word[6]) & _KERNEL_THREAD),
             ticks=int(word[19]),
-            cpu_seconds=(int(word[11]) + int(word[12])) / _TICKS,
-            rss_bytes=int(word[21]) * _PAGE,
+            cpu_seconds=(int(word[11]) + int(word[12])) / way.ticks,
+            rss_bytes=int(word[21]) * way.page,
         )
     except PermissionError:
         return UNTOLD
@@ -45,11 +60,11 @@ def read(proc: str, pid: str) -> Stat | None:
         return None
 
 
-def started(proc: str, ticks: int) -> float | None:
+def started(host: Host, ticks: int) -> float | None:
     """Unix seconds, to a second, of a start in clock ticks since boot."""
     try:
-        boot = once(f"{proc}/stat").partition(b"btime ")[2].split(None, 1)[0]
-        return int(boot) + ticks / _TICKS if ticks else None
+        boot = host.read(f"{host.procfs}/stat").partition(b"btime ")[2].split(None, 1)[0]
+        return int(boot) + ticks / host.ticks - host.ahead if ticks else None
     except (OSError, ValueError, IndexError):
         return None
 

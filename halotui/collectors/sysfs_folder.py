@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from halotui.hosts import Host
 
 
@@ -38,7 +36,11 @@ class Folder:
 
     def has(self, name: str) -> bool:
         """Whether there is such a file; it is not opened, so nothing is woken by the question."""
-        return bool(self.host.glob(Path(self.path), name))
+        try:
+            self.host.stat(f"{self.path}/{name}")
+        except OSError:
+            return False
+        return True
 
 
 def integer(text: str | None, base: int = 10) -> int | None:

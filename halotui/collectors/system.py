@@ -69,6 +69,8 @@ class Counters:
         self._networks: dict[str, tuple[str, str]] = {}
 
     def search(self) -> None:
+        sysfs = self._host.sysfs
+        self._host.expect(f"{sysfs}/class/hwmon/*/name", f"{sysfs}/block/*/hidden")
         self._temperature = next(
             (
                 f"{name.parent}/temp1_input"

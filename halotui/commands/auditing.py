@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from halotui.commands import words
+
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -24,14 +26,17 @@ _EXAMPLES = {
   halotui doctor                          every line: what was read, what to do
   halotui doctor --quiet                  only what is not ok
   halotui doctor --json | jq '.[] | select(.verdict == "fail")'
+  halotui doctor --ssh box                a far box; its commands are to be run there
 
-It changes nothing. exit codes: 0 nothing must be fixed, 1 something must, 2 usage
+It changes nothing. exit codes: 0 nothing must be fixed, 1 something must, 2 usage, 3 a far box is not reached
 """,
     "check": """\
   halotui check                           this box, now
   halotui check --for 10m                 and what shows in ten minutes
   halotui check --log server.log          the post-mortem of a log
   halotui check box.halo --json           of a recording, second by second
+  halotui check --ssh box --log /var/log/llama.log
+                                          of a log on a far box
   halotui check --last                    of the flight recorder's last session
 
 exit codes: 0 nothing found, 1 something of the severity of --fail-on or above, 2 usage, 3 nothing reachable
@@ -41,6 +46,7 @@ exit codes: 0 nothing found, 1 something of the severity of --fail-on or above, 
   halotui probe slots                     slots asked for, and those there are, by requests at once
   halotui probe speed --depths 0,4096     prefill and decode with spread, beside what is usual here
   halotui probe cache                     is a prompt that was seen before reused?
+  halotui probe speed --ssh box           a server of a far box, through ssh
 
 It sends requests, for a minute or two at most; Ctrl-C ends it at once, and what was measured is shown.
 exit codes: 0 all is well, 1 something is not, or cannot be told, 2 usage, 3 no such server, 130 interrupted
@@ -56,6 +62,7 @@ exit codes: 0 all is well, 1 something is not, or cannot be told, 2 usage, 3 no 
     "usual": """\
   halotui usual                           what was learned: medians, spread, counts, first and last seen
   halotui usual 'Qwen3*' --json
+  halotui usual --ssh box                 on a far box
   halotui usual 'Qwen3*' --forget         learn it anew, as after a repair
 """,
 }
@@ -85,8 +92,7 @@ def _blank() -> argparse.ArgumentParser:
 
 def _common() -> argparse.ArgumentParser:
     common = _blank()
-    common.add_argument("--json", action="store_true", help="the answer as JSON")
-    common.add_argument("--config", type=Path, metavar="FILE", help="settings instead of config.toml")
+    words.add(common, "--json", "--config", *words.WHICH)
     return common
 
 
@@ -97,10 +103,7 @@ def _kept(parser: argparse.ArgumentParser) -> None:
 def _watching() -> argparse.ArgumentParser:
     """What to look at: the same words as of the dashboard."""
     watching = _blank()
-    watching.add_argument("-u", "--url", action="append", help="a llama-server; default: those of this box")
-    watching.add_argument("--api-key-env", metavar="NAME", help="variable that holds the API key")
-    watching.add_argument("--sysfs", type=Path, metavar="PATH", help="root of sysfs (/sys)")
-    watching.add_argument("--procfs", type=Path, metavar="PATH", help="root of procfs (/proc)")
+    words.add(watching, *words.SERVERS, "--sysfs", "--procfs")
     return watching
 
 

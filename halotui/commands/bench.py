@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halotui.benching import naming, tables
@@ -15,17 +13,22 @@ from halotui.benching.measure import NOT_FOUND, NOT_STARTED, measure
 from halotui.benching.relay import Relay
 from halotui.commands.keeping import try_store
 from halotui.commands.measured import Said, answer, hertz, talk
+from halotui.commands.places import opened, place
 from halotui.exits import FAILURE, UsageError
 from halotui.runs import Kind, Run
 
 if TYPE_CHECKING:
+    from halotui.commands.places import Place
     from halotui.config import Settings
+    from halotui.hosts import Host
+    from halotui.hosts.hands import Hands
 
 _OF_A_SUITE = ("resume", "retry", "only", "dry_run", "seed", "demo")
 
 
 async def run(said: Said, settings: Settings) -> int:
-    """The exit code is the command's own; 128 + n of one that signal n ended. Raises UsageError."""
+    """The exit code is the command's own; 128 + n of one that signal n ended. Raises UsageError,
+    UnreachableError."""
     words, command = said.get("what") or [], said.get("argv")
     if not command and ("demo" in said or any(word.endswith(".toml") for word in words)):
         from halotui.commands import suite
@@ -33,9 +36,11 @@ async def run(said: Said, settings: Settings) -> int:
         return int(await suite.run(said, settings))
     _check(said, words, command)
     assert command
-    if code := _missing(command):
-        return code
-    return await _bench(command, said, settings)
+    where = place(settings, said)
+    async with opened(where) as (host, hands):
+        if code := await asyncio.to_thread(_missing, command, host):
+            return code
+        return await _bench(command, where, host, hands)
 
 
 def _check(said: Said, words: Sequence[str], command: Sequence[str] | None) -> None:
@@ -53,31 +58,29 @@ def _check(said: Said, words: Sequence[str], command: Sequence[str] | None) -> N
     tables.check_output(said)
 
 
-def _missing(command: Sequence[str]) -> int:
+def _missing(command: Sequence[str], host: Host) -> int:
     """The shell's exit code where there is no such program: nothing is measured then, or kept."""
     name = command[0]
-    if shutil.which(name):
+    if host.which(name):
         return 0
-    if "/" in name and Path(name).exists():
+    if "/" in name and host.access(name, os.F_OK):
         talk(f"{name}: cannot be executed")
         return NOT_STARTED
     talk(f"{name}: there is no such command")
     return NOT_FOUND
 
 
-async def _bench(command: Sequence[str], said: Said, settings: Settings) -> int:
-    from halotui.hosts.local import LocalHost
-    from halotui.hosts.local_hands import LocalHands
-
+async def _bench(command: Sequence[str], where: Place, host: Host, hands: Hands) -> int:
+    said = where.said
     piped = not os.isatty(1)
     wanted = "json" in said or "format" in said  # the table is what stdout is for
     relay = Relay("quiet" not in said, data_to_stderr=piped and wanted and "output" not in said)
-    store = await asyncio.to_thread(try_store, said, settings)
+    store = await asyncio.to_thread(try_store, said, where.settings)
     try:
         done = await measure(
             command,
-            host=LocalHost(said.get("sysfs", Path("/sys")), said.get("procfs", Path("/proc"))),
-            hands=LocalHands(),
+            host=host,
+            hands=hands,
             store=store,
             run=Run(kind=Kind.COMMAND, label=said.get("label", "")),
             hertz=hertz(said),

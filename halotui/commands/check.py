@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halotui import exits, format
-from halotui.commands.keeping import seconds, told
+from halotui.commands.keeping import seconds, store_path, told
+from halotui.commands.log_file import STDIN
+from halotui.commands.places import opened, place
 from halotui.exits import UsageError
 from halotui.safe import clean
 
 if TYPE_CHECKING:
     from halotui.commands.judging import Judge
+    from halotui.commands.places import Place
     from halotui.config import Settings
     from halotui.exporters.checked import Verdict
+    from halotui.hosts import Host
     from halotui.model import Frame
     from halotui.recording.index import Recording
 
@@ -33,7 +37,7 @@ LIVE_ONLY = ("server-down", "slot-stuck", "source-stale")
 
 
 async def run(said: Said, settings: Settings) -> int:
-    """The exit code. Raises UsageError."""
+    """The exit code. Raises UsageError, UnreachableError."""
     kinds = [name for name in ("recording", "last", "log", "url") if said.get(name) is not None]
     if len(kinds) > 1:
         raise UsageError("a RECORDING, --last, --log or --url: one of them")
@@ -57,18 +61,17 @@ async def _judge(said: Said, settings: Settings, *, live: bool = False, **given:
     except config.ConfigError as error:
         raise UsageError(str(error)) from None
     if live or said.get("store") is not None:
-        await asyncio.to_thread(_learn, judge, said)
+        await asyncio.to_thread(_learn, judge, said, settings)
     return judge
 
 
-def _learn(judge: Judge, said: Said) -> None:
-    from halotui.commands.feeding import usual_ledger
+def _learn(judge: Judge, said: Said, settings: Settings) -> None:
     from halotui.ledger import Baselines
     from halotui.runs import StoreError
     from halotui.store.ledger import open_ledger
 
     try:
-        ledger = open_ledger(said.get("store") or usual_ledger(), readonly=True)
+        ledger = open_ledger(store_path(said, settings), readonly=True)
         try:
             judge.know(Baselines(ledger.baselines()), tuple(ledger.silences()))
         finally:
@@ -102,11 +105,18 @@ def _talk(words: str) -> None:
 
 
 async def _of_box(said: Said, settings: Settings) -> int:
+    length = seconds(said["length"]) if "length" in said else None
+    where = place(settings, said)
+    judge = await _judge(said, where.settings, live=True, hold=length is not None)
+    async with opened(where) as (host, _):
+        return await _watched(where, host, judge, length)
+
+
+async def _watched(where: Place, host: Host, judge: Judge, length: float | None) -> int:
     from halotui.commands.feeding import live_feed, until
 
-    length = seconds(said["length"]) if "length" in said else None
-    judge = await _judge(said, settings, live=True, hold=length is not None)
-    feed = await asyncio.to_thread(live_feed, settings, said, length is None)
+    said, settings = where.said, where.settings
+    feed = await asyncio.to_thread(live_feed, settings, said, length is None, None, host)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, stop.set)
@@ -166,7 +176,7 @@ async def _of_recording(said: Said, settings: Settings) -> int:
 
     name = str(said.get("recording") or "--last")
     try:
-        recording = Recording(_recorded(said))
+        recording = Recording(_recorded(said, settings))
     except RecordingError as error:
         raise UsageError(told(error)) from None
     except OSError as error:
@@ -189,16 +199,15 @@ async def _of_recording(said: Said, settings: Settings) -> int:
     return _answer(judge, judge.verdict(), said)
 
 
-def _recorded(said: Said) -> Sequence[Path]:
+def _recorded(said: Said, settings: Settings) -> Sequence[Path]:
     """Its files. Raises UsageError, RecordingError and OSError."""
-    from halotui import config
     from halotui.recording.recorder import FOLDER
     from halotui.recording.segments import of_session
     from halotui.recording.sessions import last, sessions
 
     if said.get("recording") is not None:
         return of_session(said["recording"])
-    directory = config.state_dir() / FOLDER
+    directory = place(settings, said).state / FOLDER
     if (found := last(sessions(directory, _talk))) is None:
         raise UsageError(f"--last: the flight recorder holds nothing yet ({directory})")
     return [*map(Path, found.segments)]
@@ -226,14 +235,21 @@ def _frames(recording: Recording, losses: _Losses) -> Iterator[Frame]:
 
 
 async def _of_log(said: Said, settings: Settings) -> int:
+    path, where = str(said["log"]), place(settings, said)
+    if path == STDIN and where.target is not None:
+        raise UsageError("--log - or --ssh: one of them")
+    async with opened(where) as (host, _):
+        return await _of_lines(path, host, said, settings)
+
+
+async def _of_lines(path: str, host: Host, said: Said, settings: Settings) -> int:
     from halotui.commands.log_blocks import blocks
     from halotui.sampler.log_only import LogFrames
 
-    path = str(said["log"])
-    name = "standard input" if path == "-" else clean(path)
+    name = "standard input" if path == STDIN else clean(path)
     judge = await _judge(said, settings, hold=False, without=LIVE_ONLY)
     log = LogFrames(name, lambda: judge.restless)
-    async with aclosing(blocks(path, name, _Progress())) as read:
+    async with aclosing(blocks(path, name, _Progress(), host)) as read:
         async for block in read:
             for frame in log.feed(block):
                 judge.see(frame)

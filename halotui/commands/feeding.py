@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from halotui.config import Settings
     from halotui.feed import LiveFeed
+    from halotui.hooks.teller import Hooks
+    from halotui.hosts import Host
+    from halotui.hosts.ssh import SshHost
     from halotui.ledger import Ledger
     from halotui.notebook import Notebook
 
@@ -20,20 +23,28 @@ STORE = "store.sqlite"  # in the state directory
 
 
 def live_feed(
-    settings: Settings, said: Mapping[str, Any], one_shot: bool, ledger: Path | None = None
+    settings: Settings,
+    said: Mapping[str, Any],
+    one_shot: bool,
+    ledger: Path | None = None,
+    host: Host | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> LiveFeed:
-    """A sampler of this machine, or of the one that ``said`` roots in sysfs and procfs. Blocks to import.
+    """A sampler of ``host``, else of this machine or the one that ``said`` roots in sysfs and procfs.
+
+    Blocks to import. A far host is closed by who opened it.
 
     ``ledger``: the file that says what is usual and what is silenced, and that keeps what is found and
-    learned; without it the rules know only the settings. Raises ConfigError.
+    learned; without it the rules know only the settings, and nobody is told of findings. ``say`` hears what
+    went wrong with telling. Raises ConfigError.
     """
     from halotui import config
-    from halotui.feed import LiveFeed
+    from halotui.feed import FarFeed, LiveFeed
     from halotui.hosts.local import LocalHost
     from halotui.rules.engine import Engine
     from halotui.sampler.core import Options, Sampler
 
-    host = LocalHost(said.get("sysfs", Path("/sys")), said.get("procfs", Path("/proc")))
+    host = host or LocalHost(said.get("sysfs", Path("/sys")), said.get("procfs", Path("/proc")))
     options = Options(
         urls=settings.urls,
         gpu_source=settings.gpu_source,
@@ -44,7 +55,21 @@ def live_feed(
         interval=settings.interval,
     )
     engine = Engine(hold=not one_shot, tuning=config.tuning(settings))
-    return LiveFeed(Sampler(host, options), engine, _notebook(ledger) if ledger is not None else None)
+    sampler = Sampler(host, options)
+    notebook = _notebook(ledger) if ledger is not None else None
+    hooks = told(settings, ledger.parent, say) if ledger is not None else None
+    if host.here:
+        return LiveFeed(sampler, engine, notebook, hooks)
+    return FarFeed(cast("SshHost", host), sampler, engine, notebook, hooks)
+
+
+def told(settings: Settings, state: Path, say: Callable[[str], None] | None) -> Hooks | None:
+    """Who is told of findings, as ``[hooks]`` says; None: nobody."""
+    if not settings.hooks.wanted:
+        return None
+    from halotui.hooks.teller import Hooks  # 15 ms, for those who have any
+
+    return Hooks(settings.hooks, state, say)
 
 
 def usual_ledger() -> Path:

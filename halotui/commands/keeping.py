@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halotui import times
@@ -32,12 +33,20 @@ def _said(parse: Callable[..., float], *given: str | float) -> float:
         raise UsageError(str(error)) from None
 
 
+def store_path(said: Mapping[str, Any], settings: Settings) -> Path:
+    """That was named, else of the one box that is meant. Raises UsageError where there are several."""
+    from halotui.commands.feeding import STORE
+    from halotui.commands.places import place
+
+    state = place(settings, said).state
+    return said.get("store") or state / STORE
+
+
 def open_store(said: Mapping[str, Any], settings: Settings, *, readonly: bool = False) -> Store:
-    """The store that was named, or the usual one. Raises StoreError."""
-    from halotui import config
+    """The store that was named, or that of the box. Raises StoreError, UsageError."""
     from halotui.store import open_store as open_
 
-    path = said.get("store") or config.state_dir() / "store.sqlite"
+    path = store_path(said, settings)
     return open_(path, readonly=readonly, timeline_days=settings.timeline_days)
 
 

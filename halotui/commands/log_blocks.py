@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import select
 import shlex
-import stat
 from collections.abc import AsyncGenerator
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from halotui import format
+from halotui.commands.log_file import BLOCK, STDIN, open_log
 from halotui.exits import UsageError
 from halotui.safe import clean
 
-BLOCK = 1 << 20
-LOOK_SECONDS = 0.25  # between looks at what may have come
+if TYPE_CHECKING:
+    from halotui.hosts import Host
+
 PACKED = ((b"\x1f\x8b", "zcat"), (b"(\xb5/\xfd", "zstdcat"), (b"\xfd7zXZ", "xzcat"), (b"BZh", "bzcat"))
 
 
@@ -28,20 +26,19 @@ class Progress(Protocol):
     def clear(self) -> None: ...
 
 
-async def blocks(path: str, name: str, progress: Progress) -> AsyncGenerator[bytes, None]:
+async def blocks(
+    path: str, name: str, progress: Progress, host: Host | None = None
+) -> AsyncGenerator[bytes, None]:
     """A log in blocks of whole lines, to its end: the last one may have no newline. Raises UsageError."""
-    number = _open(path)
-    size = os.fstat(number).st_size
+    log = await open_log(path, host)
+    size = log.size
     read, rest, cut = 0, b"", False
     try:
         while True:
-            if path == "-" and not select.select([number], [], [], LOOK_SECONDS)[0]:
-                await asyncio.sleep(0)  # a read that blocks would hold up Ctrl-C
+            block = await log.read()
+            if block is None:
+                await asyncio.sleep(0)  # Ctrl-C
                 continue
-            try:
-                block = os.read(number, BLOCK)
-            except OSError as error:
-                raise UsageError(f"--log: {name}: {(error.strerror or str(error)).lower()}") from None
             if not block:
                 break
             if not read and (reader := next((cat for magic, cat in PACKED if block.startswith(magic)), "")):
@@ -62,21 +59,8 @@ async def blocks(path: str, name: str, progress: Progress) -> AsyncGenerator[byt
             yield rest + b"\n"
     finally:
         progress.clear()
-        os.close(number)
+        log.close()
 
 
 def _said(path: str) -> str:
-    return "FILE" if path == "-" else shlex.quote(clean(path))
-
-
-def _open(path: str) -> int:
-    """A regular file: a pipe would hold us up, a device may act on being opened. Raises UsageError."""
-    try:
-        if path == "-":
-            return os.dup(0)
-        if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise UsageError(f"--log: {path} is no file; a pipe can be read with --log -")
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"--log: {path}: {reason.lower()}") from None
+    return "FILE" if path == STDIN else shlex.quote(clean(path))

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from halotui.commands import words
+
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -32,12 +34,17 @@ _EXAMPLES = {
   halotui bench --label "Vulkan + FA" --format markdown -- llama-bench -m model.gguf -o jsonl
   halotui bench backends.toml             a suite: profiles x tests, one at a time
   halotui bench backends.toml --resume    go on after a crash, a hang or a reboot
+  halotui bench --ssh box -- llama-bench -m model.gguf
+                                          the same on a far box, its memory captured there
   halotui bench --demo                    the published table, on a demo box
 
 The command has its stdin, its terminal, Ctrl-C and its exit code as without halotui, and its output comes
 byte for byte. On a terminal the tables follow it on stdout. Into a pipe or a file goes its output alone, and
 the tables to stderr; with --json or --format it is the other way round, and with -o FILE neither has to go.
 Max Mem is what VRAM+GTT held at most above what they held before; without a GPU it is that of RAM.
+
+With --ssh the command, a suite's profiles, binaries and models are of that box, the suite's file and what is
+kept are here. The command there reads our stdin where that is no terminal, and ends with us.
 
 A suite that loses its terminal or connection ends as with Ctrl-C, and --resume goes on; in tmux it lives on.
 
@@ -48,6 +55,7 @@ be started
   halotui peak                            of the whole box, until Ctrl-C
   halotui peak --for 60 --label idle
   halotui peak --pid 1234 --json
+  halotui peak --ssh box                  of a far one
 
 Ctrl-C ends it with the tables, and exit code 0. On a terminal a line that is typed becomes a mark.
 """,
@@ -57,6 +65,7 @@ Ctrl-C ends it with the tables, and exit code 0. On a terminal a line that is ty
   halotui runs show 12                    with peaks, results and the box it ran on
   halotui runs import old/*.jsonl         results of llama-bench, in any of its formats
   halotui runs delete 12 13 --yes
+  halotui runs --ssh box                  what was measured of a far box: it is kept here
 """,
     "compare": """\
   halotui compare 12 14                   two runs: test, A, B, difference
@@ -70,6 +79,8 @@ Ctrl-C ends it with the tables, and exit code 0. On a terminal a line that is ty
   halotui requests --log server.log       any log of llama-server, of any age; no server is needed
   halotui requests --where 'end=cancelled' --where 'ttft>2s' --last 50
   halotui requests --sort decode --csv
+  halotui requests --ssh box --log server.log
+                                          a log of that box
   halotui requests -f                     each one as it ends, until Ctrl-C
   halotui requests --for 5m               those of the next five minutes, then the table
   journalctl -u llama --no-pager | halotui requests --log -
@@ -89,11 +100,13 @@ exit codes: 0 ok, 1 no log (or not one of llama-server), 2 usage, or a log that 
     "record": """\
   halotui record night.halo               until Ctrl-C; a cut-off file loses at most its last second
   halotui record night.halo --for 8h
+  halotui record far.halo --ssh box       a far box; while it is not reached there are no frames
 """,
     "replay": """\
   halotui replay night.halo               play, pause, seek; the dashboard cannot tell
   halotui replay --last                   the last seconds before the box went down
   halotui replay night.halo --once --at 03:12:40
+  halotui replay --last --ssh box         what was recorded here of a far box
   halotui replay --list                   what the flight recorder holds
 """,
 }
@@ -119,12 +132,7 @@ def add(commands: Commands, argv: Sequence[str]) -> None:
 
 def _common() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument("--json", action="store_true", help="the answer as JSON")
-    common.add_argument(
-        "--config", type=Path, metavar="FILE", help="settings instead of the usual config.toml"
-    )
-    common.add_argument("--sysfs", type=Path, metavar="PATH", help="root of sysfs (/sys)")
-    common.add_argument("--procfs", type=Path, metavar="PATH", help="root of procfs (/proc)")
+    words.add(common, "--json", "--config", *words.BOX)
     return common
 
 
@@ -136,16 +144,14 @@ def _storing() -> argparse.ArgumentParser:
 
 def _asking() -> argparse.ArgumentParser:
     what = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    what.add_argument("-u", "--url", action="append", help="a llama-server; default: those of this box")
-    what.add_argument("--api-key-env", metavar="NAME", help="variable that holds the API key")
-    what.add_argument("-i", "--interval", type=float, metavar="S", help="seconds between frames (1)")
+    words.add(what, *words.SERVERS, "-i --interval")
     return what
 
 
 def _watching() -> argparse.ArgumentParser:
     what = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     what.add_argument("--log", metavar="PATH", help="log of the first server")
-    what.add_argument("--gpu-source", choices=("auto", "sysfs", "amdgpu_top", "amdsmi"), help="(auto)")
+    words.add(what, "--gpu-source")
     return what
 
 

@@ -9,51 +9,63 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from halotui.actions import Desk
+    from halotui.commands.places import Place
     from halotui.config import Settings
     from halotui.demo.box import Box
+    from halotui.hosts import Host
+    from halotui.hosts.hands import Hands
     from halotui.servers.profile import Profile
 
 
-def open_desk(settings: Settings, said: Mapping[str, Any]) -> Desk:
-    """The desk of this machine, or of the one that ``said`` roots in sysfs and procfs. Blocks to import."""
+def open_desk(place: Place, host: Host, hands: Hands) -> Desk:
+    """The desk of that box, whose ``host`` and ``hands`` stay the caller's. Blocks to import."""
     from halotui import config
 
-    named = said.get("config")
+    named = place.said.get("config")
     file = named or config.config_dir() / "config.toml"
-    return _open(settings, said, config.state_dir(), file, lambda: _load(named))
+    own = _own(host) if host.here else host
+    return _desk(place.settings, own, hands, place.state, file, lambda: _load(named))
 
 
 def open_demo_desk(settings: Settings, said: Mapping[str, Any], box: Box) -> Desk:
     """The demo's own: its two backends and what is saved there; nothing of the user's is read or written."""
     import msgspec
 
+    from halotui.hosts.local import LocalHost
+    from halotui.hosts.local_hands import LocalHands
     from halotui.servers.profile import Profile
 
-    there = {**said, "sysfs": box.sysfs, "procfs": box.procfs}
     shipped = msgspec.convert(box.profiles, dict[str, Profile])
     file = box.state / "config.toml"
 
     def profiles() -> dict[str, Profile]:
         return {**shipped, **(_load(file) if file.is_file() else {})}
 
-    return _open(settings, there, box.state, file, profiles, shipped=False)
+    host = LocalHost(box.sysfs, box.procfs)
+    return _desk(settings, host, LocalHands(), box.state, file, profiles, shipped=False)
 
 
-def _open(
+def _own(host: Host) -> Host:
+    """Another one of this box: a host keeps what it saw of ports, and that one may be the sampler's."""
+    from halotui.hosts.local import LocalHost
+
+    return LocalHost(host.sysfs, host.procfs)
+
+
+def _desk(
     settings: Settings,
-    said: Mapping[str, Any],
+    host: Host,
+    hands: Hands,
     state: Path,
     config_file: Path,
     profiles: Callable[[], Mapping[str, Profile]],
     shipped: bool = True,
 ) -> Desk:
-    from halotui.hosts.local import LocalHost
-    from halotui.hosts.local_hands import LocalHands
     from halotui.servers.desk import LocalDesk
 
     return LocalDesk(
-        LocalHost(said.get("sysfs", Path("/sys")), said.get("procfs", Path("/proc"))),
-        LocalHands(),
+        host,
+        hands,
         state=state,
         config_file=config_file,
         profiles=profiles,

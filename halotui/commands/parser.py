@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from halotui.commands import words
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -21,6 +22,7 @@ _EXAMPLES = {
     "servers": """\
   halotui servers                         what runs here, and whether halotui may touch it
   halotui servers --json | jq '.[].pid'
+  halotui servers --ssh box               those of a far box, over ssh
 """,
     "profiles": """\
   halotui profiles                        shipped presets and your own
@@ -35,6 +37,7 @@ _EXAMPLES = {
   halotui relaunch --set np=1 --set ctk=q8_0 --set ctv=q8_0
   halotui relaunch --profile vulkan --measure
   halotui relaunch --unset draft --extra="--threads-http 4" --dry-run
+  halotui relaunch --ssh box --set np=1   on a far box: it is detached there
   halotui relaunch --undo                 back to what ran before the last change
   halotui relaunch --status               where one stands that was cut off; then --finish or --undo
 """,
@@ -113,14 +116,9 @@ def _blank() -> argparse.ArgumentParser:
 
 def _common() -> argparse.ArgumentParser:
     common = _blank()
-    common.add_argument("--json", action="store_true", help="the answer as JSON")
-    common.add_argument("--api-key-env", metavar="NAME", help="variable that holds the API key")
-    common.add_argument(
-        "--config", type=Path, metavar="FILE", help="settings instead of the usual config.toml"
-    )
+    words.add(common, "--json", "--api-key-env", "--config")
     common.add_argument("--readonly", action="store_true", help="refuse whatever acts")
-    common.add_argument("--sysfs", type=Path, metavar="PATH", help="root of sysfs (/sys)")
-    common.add_argument("--procfs", type=Path, metavar="PATH", help="root of procfs (/proc)")
+    words.add(common, *words.BOX)
     return common
 
 

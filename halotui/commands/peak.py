@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from halotui import exits
@@ -21,14 +20,16 @@ from halotui.capture.capture import Capture
 from halotui.collectors import platform
 from halotui.commands.keeping import seconds, try_store
 from halotui.commands.measured import Said, answer, hertz, talk
-from halotui.hosts.local import LocalHost
-from halotui.hosts.local_hands import LocalHands
+from halotui.commands.places import opened, place
+from halotui.hosts import LinkDown
 from halotui.runs import Kind, Run, Status
 from halotui.safe import clean
 
 if TYPE_CHECKING:
+    from halotui.commands.places import Place
     from halotui.config import Settings
-    from halotui.hosts.hands import Identity
+    from halotui.hosts import Host
+    from halotui.hosts.hands import Hands, Identity
 
 _LOOK_SECONDS = 0.25  # whether the process still lives
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -47,21 +48,31 @@ class _Gone(Exception):
 
 
 async def run(said: Said, settings: Settings) -> int:
-    """Ctrl-C is how it ends: that is no failure. Raises UsageError."""
+    """Ctrl-C is how it ends: that is no failure. Raises UsageError, UnreachableError."""
     rate = hertz(said)
     limit = seconds(said["duration"]) if "duration" in said else None
     tables.check_output(said)
-    host = LocalHost(said.get("sysfs", Path("/sys")), said.get("procfs", Path("/proc")))
-    hands = LocalHands(host.procfs)
-    try:
-        subject = await _subject(said, settings, hands)
-    except _Gone as error:
-        talk(str(error))
-        return exits.UNREACHABLE
-    except ActionError as error:
-        talk(error.reason + (f" ({error.hint})" if error.hint else ""))
-        return exits.FAILURE
-    store = await asyncio.to_thread(try_store, said, settings)
+    where = place(settings, said)
+    async with opened(where) as (host, hands):
+        try:
+            subject = await _subject(where, host, hands)
+        except _Gone as error:
+            talk(str(error))
+            return exits.UNREACHABLE
+        except ActionError as error:
+            talk(error.reason + (f" ({error.hint})" if error.hint else ""))
+            return exits.FAILURE
+        ended = await _captured(where, host, hands, subject, rate, limit)
+    answer(ended, said)
+    return exits.OK
+
+
+async def _captured(
+    where: Place, host: Host, hands: Hands, subject: _Subject, rate: float, limit: float | None
+) -> Run:
+    """From its begin to its end, as it is kept."""
+    said = where.said
+    store = await asyncio.to_thread(try_store, said, where.settings)
     try:
         begun = Run(
             kind=Kind.PEAK,
@@ -90,23 +101,24 @@ async def run(said: Said, settings: Settings) -> int:
     finally:
         if store is not None:
             await asyncio.to_thread(store.close)
-    answer(ended, said)
-    return exits.OK
+    return ended
 
 
-async def _subject(said: Said, settings: Settings, hands: LocalHands) -> _Subject:
+async def _subject(where: Place, host: Host, hands: Hands) -> _Subject:
     """Raises _Gone, ActionError, UsageError."""
+    said = where.said
     if "pid" in said:
-        who = hands.identify(said["pid"]) if said["pid"] > 0 else None
+        pid = said["pid"]
+        who = await asyncio.to_thread(hands.identify, pid) if pid > 0 else None
         if who is None:
-            raise _Gone(f"there is no process {said['pid']}")
-        return _Subject(_name(said, who.pid), who.pid, who)
+            raise _Gone(f"there is no process {pid}")
+        return _Subject(await asyncio.to_thread(_name, host, pid), pid, who)
     if "server" not in said:
         return _Subject("whole box")
     from halotui.commands import run as acting
     from halotui.commands.opening import open_desk
 
-    desk = await asyncio.to_thread(open_desk, settings, said)
+    desk = await asyncio.to_thread(open_desk, where, host, hands)
     try:
         rows = await desk.servers()
     finally:
@@ -116,17 +128,17 @@ async def _subject(said: Said, settings: Settings, hands: LocalHands) -> _Subjec
     except acting.NoSuchServer as error:
         raise _Gone(str(error)) from None
     row = next(row for row in rows if row.pid == pid)
-    return _Subject(row.model or row.url, pid, hands.identify(pid))
+    return _Subject(row.model or row.url, pid, await asyncio.to_thread(hands.identify, pid))
 
 
-def _name(said: Said, pid: int) -> str:
+def _name(host: Host, pid: int) -> str:
     with suppress(OSError):
-        return clean((said.get("procfs", Path("/proc")) / str(pid) / "comm").read_text().strip()) or str(pid)
+        return clean(host.read(host.procfs / str(pid) / "comm").strip()) or str(pid)
     return str(pid)
 
 
 async def _watch(
-    capture: Capture, subject: _Subject, hands: LocalHands, limit: float | None, *, quiet: bool
+    capture: Capture, subject: _Subject, hands: Hands, limit: float | None, *, quiet: bool
 ) -> None:
     """Until it is over; with a line of status on a terminal, where what is typed becomes a mark."""
     loop = asyncio.get_running_loop()
@@ -138,7 +150,7 @@ async def _watch(
     deadline = None if limit is None else loop.time() + limit
     try:
         while not stop.is_set() and (deadline is None or loop.time() < deadline):
-            if subject.who is not None and not hands.alive(subject.who):
+            if subject.who is not None and not await _lives(hands, subject.who):
                 status.say(f"{subject.name} ({subject.pid}) has ended")
                 break
             status.draw()
@@ -152,6 +164,13 @@ async def _watch(
             loop.remove_reader(sys.stdin)
         for number in _STOPPING:
             loop.remove_signal_handler(number)
+
+
+async def _lives(hands: Hands, who: Identity) -> bool:
+    """As far as one knows: while its box is not reached it may."""
+    with suppress(LinkDown):
+        return await asyncio.to_thread(hands.alive, who)
+    return True
 
 
 class _Status:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import to_builtins
@@ -23,9 +22,12 @@ from halotui.benching.modes import is_foreground
 from halotui.benching.tables import Table, render
 from halotui.commands import keeping
 from halotui.commands.measured import talk
+from halotui.commands.places import Place, opened, place
 from halotui.commands.probe_target import NoTarget, Target, target
 from halotui.exits import UsageError
 from halotui.format import DASH
+from halotui.hosts import Host, LinkDown
+from halotui.hosts.hands import Hands
 from halotui.ledger import NONE, Baselines
 from halotui.probing import Aim, Report, Tell
 from halotui.probing.cache import Cache
@@ -33,7 +35,7 @@ from halotui.probing.probe import Probe
 from halotui.probing.slots import Slots
 from halotui.probing.spec import Spec
 from halotui.probing.speed import DEPTHS, Speed
-from halotui.runs import Kind, Run, Status, StoreError
+from halotui.runs import Environment, Kind, Run, Status, StoreError
 from halotui.safe import clean
 
 if TYPE_CHECKING:
@@ -50,14 +52,22 @@ _MARKS = {Verdict.OK: "✓", Verdict.FAIL: "✗", Verdict.WARN: "!", Verdict.UNK
 
 
 async def run(said: Said, settings: Settings) -> int:
-    """The exit code. Raises UsageError."""
-    making, seconds = _checked(said, settings)
+    """The exit code. Raises UsageError, UnreachableError."""
+    where = place(settings, said)
+    making, seconds = _checked(said, where.settings)
+    async with opened(where) as (host, hands):
+        return await _probed(where, host, hands, making, seconds)
+
+
+async def _probed(where: Place, host: Host, hands: Hands, making: Making, seconds: float) -> int:
+    said, settings = where.said, where.settings
     try:
-        to = await target(said, settings, seconds, talk)
+        to = await target(where, host, seconds, talk)
     except NoTarget as error:
         talk(str(error))
         return error.code
-    baselines = await asyncio.to_thread(_baselines, said) if said["what"] in ("spec", "speed") else NONE
+    learned = said["what"] in ("spec", "speed")
+    baselines = await asyncio.to_thread(_baselines, said, settings) if learned else NONE
     bar = Bar()
     probe = making(Aim(to.server, to.sleepy, baselines), bar.show)
     named = f" ({to.server.model})" if to.server.model else ""
@@ -68,7 +78,7 @@ async def run(said: Said, settings: Settings) -> int:
         report = await _carried_out(probe, to, seconds, bar)
     else:
         report = probe.report()
-    report = await _kept(report, said, settings)
+    report = await _kept(report, where, host, hands)
     if said.get("json"):
         print(render(Table((), []), "json", to_builtins(report)), flush=True)
     else:
@@ -112,12 +122,11 @@ def _depths(words: str) -> Sequence[int]:
     return depths
 
 
-def _baselines(said: Said) -> Baselines:
+def _baselines(said: Said, settings: Settings) -> Baselines:
     """What is usual here; nothing where that cannot be read: the probe goes on without."""
-    from halotui import config
     from halotui.store.ledger import open_ledger
 
-    path: Path = said.get("store") or config.state_dir() / "store.sqlite"
+    path = keeping.store_path(said, settings)
     if not path.exists():
         return NONE
     try:
@@ -134,7 +143,7 @@ def _baselines(said: Said) -> Baselines:
 async def _carried_out(probe: Probe, to: Target, seconds: float, bar: Bar) -> Report:
     """Ctrl-C ends it, and what was measured until then is reported."""
     loop = asyncio.get_running_loop()
-    work = asyncio.create_task(probe.carry_out(to.address, to.api_key, seconds))
+    work = asyncio.create_task(probe.carry_out(to.address, to.api_key, seconds, to.door))
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, work.cancel)
     try:
@@ -149,18 +158,13 @@ async def _carried_out(probe: Probe, to: Target, seconds: float, bar: Bar) -> Re
     return probe.report(interrupted=work.cancelled())
 
 
-async def _kept(report: Report, said: Said, settings: Settings) -> Report:
+async def _kept(report: Report, where: Place, host: Host, hands: Hands) -> Report:
     """With its id in the store; a store in trouble costs a word."""
     if not report.results:
         return report
-    store = await asyncio.to_thread(keeping.try_store, said, settings)
+    store = await asyncio.to_thread(keeping.try_store, where.said, where.settings)
     if store is None:
         return report
-    from halotui.collectors import platform
-    from halotui.hosts.local import LocalHost
-    from halotui.hosts.local_hands import LocalHands
-
-    host = LocalHost(said.get("sysfs", Path("/sys")), said.get("procfs", Path("/proc")))
     well = report.verdict is Verdict.OK
     status = Status.INTERRUPTED if report.interrupted else Status.OK if well else Status.FAILED
     done = Run(
@@ -171,7 +175,7 @@ async def _kept(report: Report, said: Said, settings: Settings) -> Report:
         seconds=report.seconds,
         reason="" if well else report.headline,
         evidence=(*((report.headline,) if well else ()), *report.notes),
-        environment=await platform.read(host, LocalHands(host.procfs)),
+        environment=await _environment(host, hands),
         results=report.results,
     )
     try:
@@ -181,6 +185,15 @@ async def _kept(report: Report, said: Said, settings: Settings) -> Report:
         return report
     finally:
         await asyncio.to_thread(store.close)
+
+
+async def _environment(host: Host, hands: Hands) -> Environment | None:
+    """None where the box is not reached any more."""
+    from halotui.collectors import platform
+
+    with suppress(LinkDown):
+        return await platform.read(host, hands)
+    return None
 
 
 def text(report: Report, probe: Probe) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
 from halotui import exits
+from halotui.collectors.http_wire import Door, door_of
 from halotui.collectors.llama_http import HttpKind, HttpProblem, LlamaHttp
 from halotui.commands.feeding import live_feed
 from halotui.exits import UsageError
@@ -19,9 +19,9 @@ from halotui.model import Server, ServerProcess, ServerState
 from halotui.safe import clean
 
 if TYPE_CHECKING:
+    from halotui.commands.places import Place
     from halotui.config import Settings
-
-Said = Mapping[str, Any]
+    from halotui.hosts import Host
 
 ANSWER_SECONDS = 2.0  # of a look
 APART_SECONDS = 0.25  # between two looks: the second has what takes time to read
@@ -45,30 +45,33 @@ class Target(NamedTuple):
     address: str
     api_key: str | None
     sleepy: bool
+    door: Door | None  # the way to a far box
 
     def __repr__(self) -> str:
         """Without the key."""
         return f"Target({self.server.url!r})"
 
 
-async def target(said: Said, settings: Settings, seconds: float, tell: Callable[[str], None]) -> Target:
-    """The server of ``--url``, else the only one here. Raises UsageError and NoTarget."""
+async def target(where: Place, host: Host, seconds: float, tell: Callable[[str], None]) -> Target:
+    """The server of ``--url``, else the only one of the box. Raises UsageError and NoTarget."""
+    settings = where.settings
     if len(settings.urls) > 1:
         raise UsageError(f"one server at a time, with --url: {' '.join(settings.urls)}")
-    server = _chosen(await _looked(settings, said), settings.urls)
-    process = await asyncio.to_thread(_process, said, settings, server.url)
+    server = _chosen(await _looked(where, host), settings.urls)
+    process = await asyncio.to_thread(_process, host, settings, server.url)
+    door = door_of(host)
     address = server.address or server.url
     key = _key(settings, process)
-    sleeping, waited = await _ready(address, server, key, min(seconds, LOADING_SECONDS), tell)
+    sleeping, waited = await _ready(address, door, server, key, min(seconds, LOADING_SECONDS), tell)
     if waited:
-        server = _chosen(await _looked(settings, said), settings.urls)
+        server = _chosen(await _looked(where, host), settings.urls)
     may_sleep = process is not None and (process.sleep_idle_seconds or -1) > 0
-    return Target(server, address, key, sleeping or may_sleep)
+    return Target(server, address, key, sleeping or may_sleep, door)
 
 
-async def _looked(settings: Settings, said: Said) -> Sequence[Server]:
+async def _looked(where: Place, host: Host) -> Sequence[Server]:
     """All that the dashboard would know of them at once."""
-    feed = await asyncio.to_thread(live_feed, settings, said, True)
+    feed = await asyncio.to_thread(live_feed, where.settings, where.said, True, None, host)
     try:
         await feed.one(ANSWER_SECONDS)
         await asyncio.sleep(APART_SECONDS)
@@ -92,12 +95,10 @@ def _chosen(servers: Sequence[Server], urls: Sequence[str]) -> Server:
     raise UsageError(f"{len(serving)} servers run: --url, which one? {' '.join(one.url for one in serving)}")
 
 
-def _process(said: Said, settings: Settings, url: str) -> ServerProcess | None:
+def _process(host: Host, settings: Settings, url: str) -> ServerProcess | None:
     """What its command line tells, where it is of this box: the key, whether it sleeps."""
     from halotui.collectors import discovery
-    from halotui.hosts.local import LocalHost
 
-    host = LocalHost(said.get("sysfs", Path("/sys")), said.get("procfs", Path("/proc")))
     found: dict[str, ServerProcess] = {}
     with suppress(OSError):
         for one in discovery.find(host, settings.urls):
@@ -115,12 +116,17 @@ def _key(settings: Settings, process: ServerProcess | None) -> str | None:
 
 
 async def _ready(
-    address: str, server: Server, key: str | None, seconds: float, tell: Callable[[str], None]
+    address: str,
+    door: Door | None,
+    server: Server,
+    key: str | None,
+    seconds: float,
+    tell: Callable[[str], None],
 ) -> tuple[bool, bool]:
     """Whether it sleeps, and whether it was waited for. Raises NoTarget."""
     loop = asyncio.get_running_loop()
     end, waited = loop.time() + seconds, False
-    http = LlamaHttp(address, key)
+    http = LlamaHttp(address, key, door=door)
     try:
         while True:
             try:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halotui import exits, format
-from halotui.commands.feeding import live_feed, until, usual_ledger
+from halotui.commands.feeding import STORE, live_feed, until
 from halotui.commands.keeping import seconds, told
+from halotui.commands.places import opened, place
 from halotui.exits import UsageError
 from halotui.recording.file import RecordingError
 from halotui.recording.recorder import FileRecorder
@@ -31,29 +32,32 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 async def run(said: Mapping[str, Any], settings: Settings) -> int:
     """Records; the exit code. A file that is there is only gone on with when that was asked for."""
     path: Path = said["file"]
+    where = place(settings, said)
     limit = seconds(said["duration"]) if "duration" in said else None
-    try:
-        recorder = FileRecorder(path, append=bool(said.get("append")))
-    except RecordingError as error:
-        raise UsageError(told(error)) from None
-    except OSError as error:
-        raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    status = _Status(recorder, path, shown=not said.get("quiet"))
-    enough = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, enough.set)
-    feed = await asyncio.to_thread(live_feed, settings, said, False, usual_ledger())
-    try:
-        async with aclosing(until(feed.frames(), enough, limit)) as frames:
-            async for frame in frames:
-                recorder.take(frame)
-                status.show(frame)
-    finally:
-        in_time = await asyncio.to_thread(recorder.close, PATIENCE)
-        await feed.close()
+    async with opened(where) as (host, _):
+        try:
+            recorder = FileRecorder(path, append=bool(said.get("append")))
+        except RecordingError as error:
+            raise UsageError(told(error)) from None
+        except OSError as error:
+            raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        status = _Status(recorder, path, shown=not said.get("quiet"))
+        enough = asyncio.Event()
+        loop = asyncio.get_running_loop()
         for number in _SIGNALS:
-            loop.remove_signal_handler(number)
+            loop.add_signal_handler(number, enough.set)
+        ledger = where.state / STORE
+        feed = await asyncio.to_thread(live_feed, where.settings, where.said, False, ledger, host)
+        try:
+            async with aclosing(until(feed.frames(), enough, limit)) as frames:
+                async for frame in frames:
+                    recorder.take(frame)
+                    status.show(frame)
+        finally:
+            in_time = await asyncio.to_thread(recorder.close, PATIENCE)
+            await feed.close()
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
     return status.end(in_time)
 
 

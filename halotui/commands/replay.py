@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halotui import config, exits, format, times
+from halotui import exits, format, times
 from halotui.commands.keeping import told
+from halotui.commands.places import place
 from halotui.exits import UsageError
 from halotui.recording.index import Recording
 from halotui.recording.player import LAST_SECONDS, SPEEDS, ReplayFeed
@@ -31,9 +32,9 @@ def is_headless(said: Mapping[str, Any]) -> bool:
 async def run(said: Mapping[str, Any], settings: Settings) -> int:
     """``--list``, ``--once`` and ``--json``; the exit code."""
     if said.get("list"):
-        return _list(as_json=bool(said.get("json")))
+        return _list(_directory(said, settings), as_json=bool(said.get("json")))
     try:
-        recording = Recording(_paths(said))
+        recording = Recording(_paths(said, settings))
         try:
             return _look(recording, said)
         finally:
@@ -48,7 +49,7 @@ def open_player(said: Mapping[str, Any], settings: Settings) -> ReplayFeed:
     speed = said.get("speed", 1.0)
     if not SPEEDS[0] <= speed <= SPEEDS[-1]:
         raise UsageError(f"--speed: {speed:g} is not between {SPEEDS[0]:g} and {SPEEDS[-1]:g}")
-    player = ReplayFeed(_paths(said), speed=speed)
+    player = ReplayFeed(_paths(said, settings), speed=speed)
     if "at" in said:
         player.seek(when(said["at"], player.begin, player.end))
     elif said.get("last"):
@@ -64,17 +65,18 @@ def when(text: str, begin: float, end: float) -> float:
         raise UsageError(f"--at: {error}") from None
 
 
-def _paths(said: Mapping[str, Any]) -> Sequence[Path]:
+def _paths(said: Mapping[str, Any], settings: Settings) -> Sequence[Path]:
     """Of the files that are one recording. Raises UsageError, RecordingError."""
     file = said.get("file")
     if (file is None) is not bool(said.get("last")):
         raise UsageError("replay: a file or --last; replay --list tells what the flight recorder holds")
     if file is not None:
         return of_session(file)
-    held = _sessions()
+    directory = _directory(said, settings)
+    held = _sessions(directory)
     found = last(held)
     if found is None:
-        raise RecordingError(f"the flight recorder holds nothing yet ({_directory()})")
+        raise RecordingError(f"the flight recorder holds nothing yet ({directory})")
     newest = max(session.end_time for session in held if not session.live or session is found)
     if newest > found.end_time:
         words = f"this one was cut off; a later one was closed at {times.stamp(newest)}: replay --list"
@@ -96,15 +98,15 @@ def _look(recording: Recording, said: Mapping[str, Any]) -> int:
     return exits.OK
 
 
-def _list(*, as_json: bool) -> int:
-    found = _sessions()
+def _list(directory: Path, *, as_json: bool) -> int:
+    found = _sessions(directory)
     if as_json:
         import msgspec
 
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode(), flush=True)
         return exits.OK
     if not found:
-        print(f"halotui: the flight recorder holds nothing yet ({_directory()})", file=sys.stderr)
+        print(f"halotui: the flight recorder holds nothing yet ({directory})", file=sys.stderr)
         return exits.OK
     rows = [_HEAD, *map(_row, found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -137,12 +139,13 @@ def _row(session: Session) -> tuple[str, ...]:
     )
 
 
-def _sessions() -> list[Session]:
-    return sessions(_directory(), lambda words: print(f"halotui: {clean(words)}", file=sys.stderr))
+def _sessions(directory: Path) -> list[Session]:
+    return sessions(directory, lambda words: print(f"halotui: {clean(words)}", file=sys.stderr))
 
 
-def _directory() -> Path:
-    return config.state_dir() / FOLDER
+def _directory(said: Mapping[str, Any], settings: Settings) -> Path:
+    """Where the flight recorder keeps what it saw of the box. Raises UsageError."""
+    return place(settings, said).state / FOLDER
 
 
 def _complain(words: str) -> int:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import select
 import shutil
-import stat
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterator
 from math import inf, nextafter
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from halotui import format
 from halotui.collectors.llama_log import Batch, LogParser
+from halotui.commands.log_file import BLOCK, LOOK_SECONDS, STDIN, open_log
 from halotui.exits import UsageError
 from halotui.history import Sample
 from halotui.safe import clean
@@ -25,8 +22,6 @@ if TYPE_CHECKING:
     from halotui.model import Request, ServerProcess
     from halotui.sampler.log import LogTap
 
-BLOCK = 1 << 20
-LOOK_SECONDS = 0.25  # between looks at what may have come
 QUIET_SECONDS = 3.0  # after which a journal or container has told all it holds
 _CLEAR = "\r\x1b[K"
 
@@ -55,10 +50,13 @@ class News(NamedTuple):
 class WholeLog:
     """One log, from its first byte on. ``known`` says whether any line of it was a llama-server's."""
 
-    def __init__(self, path: str, server: str = "", started: float | None = None) -> None:
-        self.name = "standard input" if path == "-" else path
+    def __init__(
+        self, path: str, server: str = "", started: float | None = None, host: Host | None = None
+    ) -> None:
+        self.name = "standard input" if path == STDIN else path
         self.known = False
-        self._path = None if path == "-" else Path(path)
+        self._path = path
+        self._host = host
         self._server = server
         self._started = started
         self._parser = LogParser(started)
@@ -70,54 +68,33 @@ class WholeLog:
 
     async def news(self, *, follow: bool = False) -> AsyncGenerator[News, None]:
         """Block by block to its end; with ``follow`` a file has none. Raises UsageError."""
-        number = self._open()
-        size = os.fstat(number).st_size
+        log = await open_log(self._path, self._host)
+        size = log.size
         try:
             while True:
-                if self._path is None and not select.select([number], [], [], LOOK_SECONDS)[0]:
-                    await asyncio.sleep(0)  # a read that blocks would hold up Ctrl-C
+                block = await log.read()
+                if block is None:
+                    await asyncio.sleep(0)  # Ctrl-C
                     continue
-                block = os.read(number, BLOCK)
                 if block:
-                    past = self._path is not None and self._read < size
+                    past = self._path != STDIN and self._read < size
                     self._read += len(block)
                     yield News(self._rows(block), past, self._anew())
                     self._progress.show(self.name, self._read, size, self._requests)
                     await asyncio.sleep(0)  # Ctrl-C
                     continue
                 self._progress.clear()
-                if not follow or self._path is None:
+                if not follow or self._path == STDIN:
                     return
                 yield News([])  # all that was there has been told
-                await asyncio.sleep(LOOK_SECONDS)
-                if self._replaced(number):
-                    os.close(number)
-                    number, self._read, self._rest, size = self._open(), 0, b"", 0
+                await asyncio.sleep(log.look_seconds)
+                if await log.replaced():
+                    log.close()
+                    log = await open_log(self._path, self._host)
+                    self._read, self._rest, size = 0, b"", 0
         finally:
             self._progress.clear()
-            os.close(number)
-
-    def _open(self) -> int:
-        """A regular file: a pipe would hold us up, a device may act on being opened."""
-        try:
-            if self._path is None:
-                return os.dup(0)
-            if not stat.S_ISREG(self._path.stat().st_mode):
-                raise UsageError(f"--log: {self.name} is no file; a pipe can be read with --log -")
-            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UsageError(f"--log: {self.name}: {reason.lower()}") from None
-
-    def _replaced(self, number: int) -> bool:
-        """Truncated, or another file is written by that name: an empty one, and the old one may still be."""
-        assert self._path is not None
-        opened = os.fstat(number)
-        try:
-            there = self._path.stat()
-        except OSError:
-            return False
-        return (there.st_size > 0 and not os.path.samestat(there, opened)) or opened.st_size < self._read
+            log.close()
 
     def _rows(self, block: bytes) -> list[Row]:
         """A last line that was cut off is left out: its numbers may be, too."""
@@ -168,7 +145,7 @@ async def held(process: ServerProcess, host: Host) -> AsyncGenerator[News, None]
     """What the log of a running server holds, wherever it goes. Raises UsageError, Unavailable."""
     assert process.log is not None
     if process.log.kind == "file":
-        whole = WholeLog(process.log.name, process.url, process.started_time)
+        whole = WholeLog(process.log.name, process.url, process.started_time, host)
         async for news in whole.news():
             yield news
         return

@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -17,6 +16,8 @@ from msgspec.structs import replace
 from halotui import exits, format
 from halotui.commands.feeding import live_feed, until
 from halotui.commands.keeping import seconds
+from halotui.commands.log_file import STDIN
+from halotui.commands.places import opened, place
 from halotui.commands.request_log import News, Row, WholeLog, held
 from halotui.commands.request_table import CsvLines, JsonLines, Lines, answer, room, summary, table
 from halotui.exits import UsageError
@@ -26,7 +27,9 @@ from halotui.model import ServerState, Unavailable
 from halotui.safe import clean
 
 if TYPE_CHECKING:
+    from halotui.commands.places import Place
     from halotui.config import Settings
+    from halotui.hosts import Host
     from halotui.model import Server, ServerProcess
 
 Said = Mapping[str, Any]
@@ -45,16 +48,25 @@ class _Nothing(Exception):
 
 
 async def run(said: Said, settings: Settings) -> int:
-    """One table, or a line a request; the exit code. Raises UsageError."""
+    """One table, or a line a request; the exit code. Raises UsageError, UnreachableError."""
     limit = seconds(said["duration"]) if "duration" in said else None
     kept = Kept(said)
+    where = place(settings, said)
+    if where.target is not None and said.get("log") == STDIN:
+        raise UsageError("--log - or --ssh: one of them")
+    async with opened(where) as (host, _):
+        return await _told(said, where, host, kept, limit)
+
+
+async def _told(said: Said, where: Place, host: Host, kept: Kept, limit: float | None) -> int:
+    settings = where.settings
     lines = _Lines(said, settings) if "follow" in said else None
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, stop.set)
     try:
         async with (
-            aclosing(_source(said, settings)) as source,
+            aclosing(_source(said, where, host)) as source,
             aclosing(until(source, stop, limit)) as coming,
         ):
             async for news in coming:
@@ -183,26 +195,25 @@ def _talk(text: str) -> None:
 # --- where they come from
 
 
-def _source(said: Said, settings: Settings) -> AsyncGenerator[News, None]:
+def _source(said: Said, where: Place, host: Host) -> AsyncGenerator[News, None]:
     if "log" in said:
-        return _of_log(said["log"], _live(said))
-    return _watched(said, settings) if _live(said) else _of_servers(said, settings)
+        return _of_log(said["log"], _live(said), host)
+    return _watched(where, host) if _live(said) else _of_servers(where, host)
 
 
-async def _of_log(path: str, follow: bool) -> AsyncGenerator[News, None]:
-    log = WholeLog(path)
+async def _of_log(path: str, follow: bool, host: Host) -> AsyncGenerator[News, None]:
+    log = WholeLog(path, host=host)
     async for news in log.news(follow=follow):
         yield news
     if not log.known:
         raise _Nothing(exits.FAILURE, f"{log.name}: no log of llama-server: not a line that it writes")
 
 
-async def _of_servers(said: Said, settings: Settings) -> AsyncGenerator[News, None]:
+async def _of_servers(where: Place, host: Host) -> AsyncGenerator[News, None]:
     """What the logs of running servers hold: nothing is asked of them."""
     from halotui.collectors.discovery import find
-    from halotui.hosts.local import LocalHost
 
-    host = LocalHost(said.get("sysfs", Path("/sys")), said.get("procfs", Path("/proc")))
+    settings = where.settings
     found = await asyncio.to_thread(find, host, settings.urls)
     servers = [process for process in found if process.engine == "llama.cpp"]
     if not servers and not settings.urls:
@@ -218,7 +229,7 @@ async def _of_servers(said: Said, settings: Settings) -> AsyncGenerator[News, No
     alone = [process.url for process in servers if process.behind is None]
     without = [url for url in settings.urls or alone if not _has_log(url, servers)]
     if not told:
-        raise await _no_log(said, settings, without)
+        raise await _no_log(where, host, without)
     for url in without:
         _talk(f"{url}: no log that could be read here; {WATCH}")
 
@@ -234,8 +245,8 @@ def _has_log(url: str, servers: list[ServerProcess]) -> bool:
     return any(process.url == url and process.log is not None for process in servers)
 
 
-async def _no_log(said: Said, settings: Settings, urls: list[str]) -> _Nothing:
-    feed = await asyncio.to_thread(live_feed, settings, said, True)
+async def _no_log(where: Place, host: Host, urls: list[str]) -> _Nothing:
+    feed = await asyncio.to_thread(live_feed, where.settings, where.said, True, None, host)
     try:
         frame = await feed.one(PATIENCE)
     finally:
@@ -246,9 +257,9 @@ async def _no_log(said: Said, settings: Settings, urls: list[str]) -> _Nothing:
     return _Nothing(exits.FAILURE, f"{', '.join(urls)}: no log that could be read here; {WATCH}")
 
 
-async def _watched(said: Said, settings: Settings) -> AsyncGenerator[News, None]:
+async def _watched(where: Place, host: Host) -> AsyncGenerator[News, None]:
     """Frame by frame, as the screen sees them. The first one holds what was there."""
-    feed = await asyncio.to_thread(live_feed, settings, said, True)
+    feed = await asyncio.to_thread(live_feed, where.settings, where.said, True, None, host)
     try:
         first = await feed.one(PATIENCE)
         yield News(_rows(first.servers, first.time), past=True)

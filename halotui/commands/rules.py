@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from halotui import config, exits, times
 from halotui.benching.tables import Table, render
-from halotui.commands import feeding, keeping
+from halotui.commands import keeping
 from halotui.exits import UsageError
 from halotui.exporters import rules as exported
 from halotui.format import DASH, duration
@@ -63,7 +63,7 @@ def _tell(one: Rule | None, said: Said, settings: Settings) -> int:
         return exits.OK
     tuning = config.tuning(settings)
     rules = ALL if one is None else (one,)
-    silences = _silences(said)
+    silences = _silences(said, settings)
     if said.get("json"):
         objects = [exported.as_object(rule, tuning) | _silent(rule, tuning, silences) for rule in rules]
         print(render(Table((), []), "json", objects[0] if one else objects), flush=True)
@@ -99,10 +99,10 @@ def _until(silence: Silence) -> str:
     return of + ("until it is heard again" if end is None else f"until {times.stamp(end)}")
 
 
-def _silences(said: Said) -> Sequence[Silence]:
+def _silences(said: Said, settings: Settings) -> Sequence[Silence]:
     """A store that cannot be read costs the marks alone."""
     try:
-        ledger = _open(said, readonly=True)
+        ledger = _open(said, settings, readonly=True)
         try:
             return ledger.silences()
         finally:
@@ -117,7 +117,7 @@ def _silence(words: Sequence[str], said: Said, settings: Settings) -> int:
     length = keeping.seconds(said["length"]) if "length" in said else None
     until = None if length is None else time.time() + length
     silence = Silence(id=rule.id, subject=clean(said.get("subject", "")), until_time=until)
-    ledger = _open(said)
+    ledger = _open(said, settings)
     try:
         ledger.silence(silence)
     finally:
@@ -131,7 +131,7 @@ def _silence(words: Sequence[str], said: Said, settings: Settings) -> int:
 def _hear(words: Sequence[str], said: Said, settings: Settings) -> int:
     """Without a subject: all that was silenced of the rule."""
     rule = _one("hear", words)
-    ledger = _open(said)
+    ledger = _open(said, settings)
     try:
         own = [silence for silence in ledger.silences() if silence.id == rule.id]
         if "subject" in said:
@@ -155,7 +155,7 @@ def _log(words: Sequence[str], said: Said, settings: Settings) -> int:
         raise UsageError(f"rules log takes no '{clean(words[0], 40)}'; --since 7d goes back in time")
     now = time.time()
     since = keeping.moment(said["since"], now) if "since" in said else now - _LOG_SECONDS
-    ledger = _open(said, readonly=True)
+    ledger = _open(said, settings, readonly=True)
     try:
         found = ledger.incidents(since, now, _LIMIT)
     finally:
@@ -195,11 +195,11 @@ def _rule(id_: str) -> Rule:
     )
 
 
-def _open(said: Said, *, readonly: bool = False) -> Ledger:
+def _open(said: Said, settings: Settings, *, readonly: bool = False) -> Ledger:
     """Raises StoreError. Imports sqlite3 only now."""
     from halotui.store.ledger import open_ledger
 
-    return open_ledger(said.get("store") or feeding.usual_ledger(), readonly=readonly)
+    return open_ledger(keeping.store_path(said, settings), readonly=readonly)
 
 
 def _talk(text: str) -> None:

@@ -18,6 +18,7 @@ from halotui.actions import ActionError, Ask, Desk, Kind, Outcome, Proposal, Ser
 from halotui.commands import printing
 from halotui.commands.following import confirm, follow, terminal
 from halotui.commands.opening import open_desk
+from halotui.commands.places import opened, place
 from halotui.exits import UsageError
 from halotui.safe import clean
 
@@ -41,26 +42,28 @@ class NoSuchServer(Exception):
 
 
 async def run(said: Said, settings: Settings) -> int:
-    """One command; the exit code. Raises UsageError."""
-    if settings.readonly and _acts(said):
+    """One command; the exit code. Raises UsageError, UnreachableError."""
+    where = place(settings, said)
+    if where.settings.readonly and _acts(said):
         raise UsageError("read-only: nothing is launched, stopped or written")
     if _acts(said) and "yes" not in said and said["command"] != "profiles" and not terminal():
         raise UsageError(
             "needs --yes where there is no terminal to ask on; --dry-run shows what would happen"
         )
-    desk = await asyncio.to_thread(open_desk, settings, said)
-    try:
-        if not said.get("status"):
-            await _tell_standing(desk)
-        return await _command(desk, said, settings)
-    except ActionError as error:
-        _talk(f"{error.reason}" + (f" ({error.hint})" if error.hint else ""))
-        return exits.FAILURE
-    except NoSuchServer as error:
-        _talk(str(error))
-        return exits.UNREACHABLE
-    finally:
-        await desk.close()
+    async with opened(where) as (host, hands):
+        desk = await asyncio.to_thread(open_desk, where, host, hands)
+        try:
+            if not said.get("status"):
+                await _tell_standing(desk)
+            return await _command(desk, said, where.settings)
+        except ActionError as error:
+            _talk(f"{error.reason}" + (f" ({error.hint})" if error.hint else ""))
+            return exits.FAILURE
+        except NoSuchServer as error:
+            _talk(str(error))
+            return exits.UNREACHABLE
+        finally:
+            await desk.close()
 
 
 def _acts(said: Said) -> bool:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from halotui.benching.suite_file import Suite
     from halotui.benching.suite_order import Clerk
     from halotui.benching.suite_place import Place
+    from halotui.commands import places
     from halotui.config import Settings
-    from halotui.hosts.local import LocalHost
-    from halotui.hosts.local_hands import LocalHands
+    from halotui.hosts import Host
+    from halotui.hosts.hands import Hands
     from halotui.runs import Run, Store
     from halotui.servers.profile import Profile
 
@@ -32,14 +33,17 @@ _HINT = "halotui bench {file} --resume goes on"
 
 @dataclass
 class _Stage:
-    """Where a suite plays: this box, or a demo's."""
+    """Where a suite plays: this box, a far one, or a demo's."""
 
     file: Path
-    said: Said
+    where: places.Place
     profiles: Mapping[str, Profile]
-    state: Path
     stays: bool = True  # what is stored is there afterwards
     again: str = ""  # how it is said once more
+
+    @property
+    def said(self) -> Said:
+        return self.where.said
 
 
 async def run(said: Said, settings: Settings) -> int:
@@ -60,21 +64,25 @@ async def _stage(said: Said, settings: Settings) -> AsyncIterator[_Stage]:
     if len(words) > 1:
         raise UsageError(f"one suite at a time, not {len(words)}")
     if not said.get("demo"):
-        from halotui import config
+        from halotui.commands.places import place
         from halotui.servers.profile import merged
 
-        file = Path(words[0])
-        again = _HINT.format(file=shlex.quote(str(file)))
-        yield _Stage(file, said, merged(settings.profiles), config.state_dir(), again=again)
+        file, where = Path(words[0]), place(settings, said)
+        there = f"--ssh {shlex.quote(where.name)} " if where.target is not None else ""
+        again = _HINT.format(file=f"{there}{shlex.quote(str(file))}")
+        yield _Stage(file, where, merged(settings.profiles), again=again)
         return
-    async with _demo(said, words) as stage:
+    if "ssh" in said:
+        raise UsageError("--demo is a box of its own: without --ssh")
+    async with _demo(said, settings, words) as stage:
         yield stage
 
 
 @asynccontextmanager
-async def _demo(said: Said, words: Sequence[str]) -> AsyncIterator[_Stage]:
+async def _demo(said: Said, settings: Settings, words: Sequence[str]) -> AsyncIterator[_Stage]:
     import msgspec
 
+    from halotui.commands.places import Place
     from halotui.demo.box import BoxError, start_box
     from halotui.servers.profile import Profile
 
@@ -87,22 +95,17 @@ async def _demo(said: Said, words: Sequence[str]) -> AsyncIterator[_Stage]:
         there.setdefault("store", box.state / "store.sqlite")
         file = Path(words[0]) if words else box.suite
         profiles = msgspec.convert(box.profiles, dict[str, Profile])
-        yield _Stage(file, there, profiles, box.state, stays="store" in said)
+        where = Place(name="", settings=settings, said=there, state=box.state)
+        yield _Stage(file, where, profiles, stays="store" in said)
     finally:
         await box.stop()
 
 
 async def _course(stage: _Stage, settings: Settings) -> int:
-    """Raises UsageError, StoreError."""
-    from halotui.actions import ActionError
-    from halotui.benching import suite_course as course
+    """Raises UsageError, StoreError, UnreachableError."""
     from halotui.benching.suite_file import TomlError, read
-    from halotui.benching.suite_order import Clerk
-    from halotui.benching.suite_place import Place
     from halotui.benching.tables import check_output
-    from halotui.commands.keeping import open_store, try_store
-    from halotui.hosts.local import LocalHost
-    from halotui.hosts.local_hands import LocalHands
+    from halotui.commands.places import opened
 
     said = stage.said
     _check(said)
@@ -112,10 +115,21 @@ async def _course(stage: _Stage, settings: Settings) -> int:
     except TomlError as error:
         raise UsageError(str(error)) from None
     suite = _told(suite, said)
-    host = LocalHost(said.get("sysfs", Path("/sys")), said.get("procfs", Path("/proc")))
-    hands = LocalHands()
-    place = Place(stage.state / "bench")
-    clerk = Clerk(suite, stage.file.parent, hands, stage.profiles, place.mark)
+    async with opened(stage.where) as (host, hands):
+        return await _on(stage, suite, host, hands, stage.where.settings)
+
+
+async def _on(stage: _Stage, suite: Suite, host: Host, hands: Hands, settings: Settings) -> int:
+    """Raises UsageError, StoreError."""
+    from halotui.actions import ActionError
+    from halotui.benching import suite_course as course
+    from halotui.benching.suite_order import Clerk
+    from halotui.benching.suite_place import Place
+    from halotui.commands.keeping import open_store, try_store
+
+    said = stage.said
+    place = Place(stage.where.state / "bench")
+    clerk = Clerk(suite, stage.file.parent, hands, stage.profiles, place.mark, host)
     everything = course.items(suite)
     wanted = course.matching(everything, said.get("only", ()))
     if not wanted:
@@ -168,8 +182,8 @@ def _told(suite: Suite, said: Said) -> Suite:
 class _Scene:
     stage: _Stage
     suite: Suite
-    host: LocalHost
-    hands: LocalHands
+    host: Host
+    hands: Hands
     clerk: Clerk
     store: Store | None
     place: Place
@@ -203,7 +217,7 @@ async def _run(scene: _Scene) -> int:
     bar = Bar(len(order), len(order) - len(left), sys.stderr, eta=going.eta, quiet=bool(said.get("quiet")))
     bar.look = lambda: bench.look()
     bar.say(_headline(suite, series, len(order), len(left)))
-    _warn_of_servers(scene, bench.pids())
+    await asyncio.to_thread(_warn_of_servers, scene, bench.pids())
     bar.start()
     try:
         await going.go(bar)
@@ -236,7 +250,7 @@ async def _taken_up(scene: _Scene) -> tuple[str, dict[str, Run]]:
     if any(run.status is Status.RUNNING for run in runs):
         raise UsageError(f"--resume: another halotui is at suite {suite.name}")
     keep = None if scene.stage.said.get("dry_run") else store
-    runs = await settle(runs, scene.everything, scene.hands, keep, _talk)
+    runs = await settle(runs, scene.everything, scene.hands, keep, _talk, scene.host.ahead)
     known = {item.key for item in scene.everything}
     if gone := {run.item for run in runs} - known:
         more = "1 item is" if len(gone) == 1 else f"{len(gone)} items are"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from halotui import exits, times
 from halotui.benching.tables import Table, render
-from halotui.commands import feeding, keeping
+from halotui.commands import keeping
 from halotui.exits import UsageError
 from halotui.format import duration, percent, rate, size
 from halotui.ledger import Baseline, Metric
@@ -40,7 +40,7 @@ async def run(said: Mapping[str, Any], settings: Settings) -> int:
     if forgets and settings.readonly:
         raise UsageError("read-only: nothing is written")
     try:
-        ledger = open_ledger(said.get("store") or feeding.usual_ledger(), readonly=not forgets)
+        ledger = open_ledger(keeping.store_path(said, settings), readonly=not forgets)
         try:
             found = [one for one in ledger.baselines() if _is_it(one, pattern)]
             if forgets:

@@ -12,6 +12,7 @@ from halotui.doctor import distributions
 from halotui.model import Frame
 
 PATIENCE = 2.0  # seconds for each look that may hang
+FAR_PATIENCE = 10.0  # the same of a far box: a look takes some round trips
 
 
 class Section(StrEnum):

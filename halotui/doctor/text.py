@@ -17,12 +17,21 @@ _DIM, _BOLD = "2", "1"
 
 
 def text(
-    lines: Sequence[Line], host: str, *, width: int = WIDTH, colour: bool = False, quiet: bool = False
+    lines: Sequence[Line],
+    host: str,
+    *,
+    width: int = WIDTH,
+    colour: bool = False,
+    quiet: bool = False,
+    far: str = "",
 ) -> str:
-    """Without a final newline. ``quiet`` leaves out what is ok; it is counted all the same."""
+    """Without a final newline. ``quiet`` leaves out what is ok; it is counted all the same. ``far``: as the
+    user calls the box, where the commands are not to be run here."""
     paint = _paint if colour else _plain
     shown = [line for line in lines if not (quiet and line.verdict is Verdict.OK)]
-    return "\n".join([*_blocks(shown, width, paint), *([""] if shown else []), f"{host}: {summary(lines)}"])
+    there = [f"on {far}: commands are to be run there, but for halotui's own"] if far else []
+    end = [""] if shown else []
+    return "\n".join([*_blocks(shown, width, paint), *end, *there, f"{host}: {summary(lines)}"])
 
 
 def summary(lines: Sequence[Line]) -> str:

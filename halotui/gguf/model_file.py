@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from array import array
 from pathlib import Path
 
 from msgspec import Struct
 
-from halotui.gguf.reader import KEEP, Entry, Raw, Tensor, read, unreadable
+from halotui.gguf.reader import KEEP, Entry, Raw, Tensor, read
+from halotui.hosts import Host
 from halotui.safe import clean
 
 SIZE_DIFFERENCE = 128  # tokens: SPEC_VOCAB_MAX_SIZE_DIFFERENCE of llama.cpp
@@ -72,17 +74,15 @@ def per_layer(value: int | tuple[int, ...] | None, layer: int) -> int | None:
     return value
 
 
-def read_header(path: Path) -> Header:
-    """Read one model, all of its shards. Blocking, well under a second. Raises ActionError."""
-    raw = read(path)
-    shards, missing = parts_of(path, raw.pairs.get("split.count"))
-    for shard in shards[1:]:
-        raw.tensors += read(shard).tensors
-    try:
-        weights = sum(shard.stat().st_size for shard in shards)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return _header(raw, weights, missing)
+def read_header(path: Path, host: Host | None = None) -> Header:
+    """Read one model of ``host``, else of this box, all of its shards. Blocking: here well under a second.
+    Raises ActionError, LinkDown."""
+    raw = read(path, host=host)
+    shards, missing = parts_of(path, raw.pairs.get("split.count"), host)
+    others = [read(shard, vocabulary=False, host=host) for shard in shards[1:]]
+    for other in others:
+        raw.tensors += other.tensors
+    return _header(raw, raw.size + sum(other.size for other in others), missing)
 
 
 def mismatch(target: Vocabulary, draft: Vocabulary) -> str | None:
@@ -107,7 +107,7 @@ def mismatch(target: Vocabulary, draft: Vocabulary) -> str | None:
     return None if differing is None else f"token {differing:,} is another text"
 
 
-def parts_of(path: Path, parts: Entry | None) -> tuple[list[Path], tuple[str, ...]]:
+def parts_of(path: Path, parts: Entry | None, host: Host | None = None) -> tuple[list[Path], tuple[str, ...]]:
     """The files that make the model, the one given first, and the names of those that are missing. A whole
     model may have kept the name of a part: what counts is how many its header says."""
     found = _SHARD.fullmatch(path.name)
@@ -116,8 +116,12 @@ def parts_of(path: Path, parts: Entry | None) -> tuple[list[Path], tuple[str, ..
     stem, count = found[1], int(found[3])
     names = [f"{stem}-{number:05}-of-{count:05}.gguf" for number in range(1, min(count, KEEP) + 1)]
     others = [path.with_name(name) for name in names if name != path.name]
-    missing = tuple(clean(other.name) for other in others if not other.exists())
-    return [path, *(other for other in others if other.exists())], missing
+    there = [other for other in others if _exists(other, host)]
+    return [path, *there], tuple(clean(other.name) for other in others if other not in there)
+
+
+def _exists(path: Path, host: Host | None) -> bool:
+    return path.exists() if host is None else host.access(path, os.F_OK)
 
 
 def _header(found: Raw, weights: int, missing: tuple[str, ...]) -> Header:

@@ -19,6 +19,8 @@ from typing import BinaryIO, NamedTuple
 from msgspec import Struct
 
 from halotui.actions import ActionError
+from halotui.gguf import far_file
+from halotui.hosts import Host, LinkDown
 from halotui.safe import clean
 
 MAGIC = b"GGUF"
@@ -143,27 +145,40 @@ class Raw(Struct, kw_only=True):
     prints: array[int] = array("q")
 
 
-def read(path: Path, *, vocabulary: bool = True) -> Raw:
-    """Read one file, its tokens only where they are wanted. Blocking, well under a second; bounded for any.
+def read(path: Path, *, vocabulary: bool = True, host: Host | None = None) -> Raw:
+    """Read one file of ``host``, else of this box; its tokens only where they are wanted. Blocking: here well
+    under a second; bounded for any.
 
-    Raises ActionError: not there, not ours to read, not GGUF, or not sane.
+    Raises ActionError: not there, not ours to read, not GGUF, or not sane; LinkDown.
     """
     try:
-        # not to wait for whoever writes into a pipe of that name
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        file, size = _opened(path) if host is None or host.here else far_file.opened(host, path)
+    except LinkDown:
+        raise
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
-    about = os.fstat(fd)
-    if not stat.S_ISREG(about.st_mode):
-        os.close(fd)
+    if file is None:
         raise ActionError(f"{clean(str(path))} is not a file")
-    with open(fd, "rb", buffering=1 << 20) as file:
+    with file:
         try:
-            return _parse(_Stream(file, about.st_size), about.st_size, vocabulary)
+            return _parse(_Stream(file, size), size, vocabulary)
+        except LinkDown:
+            raise
         except (ValueError, struct.error) as error:
             raise ActionError(f"{clean(path.name)} is not a model: {error}") from error
         except OSError as error:
             raise unreadable(path, error) from error
+
+
+def _opened(path: Path) -> tuple[BinaryIO | None, int]:
+    """And its size; None: it is no regular file. Raises OSError, ValueError."""
+    # not to wait for whoever writes into a pipe of that name
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    about = os.fstat(fd)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(fd)
+        return None, 0
+    return open(fd, "rb", buffering=1 << 20), about.st_size
 
 
 def unreadable(path: Path, error: Exception) -> ActionError:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from halotui.gguf.model_file import count_of, parts_of
 from halotui.gguf.reader import Raw, Tensor, read
 from halotui.gguf.types import BLOCKS
+from halotui.hosts import Host
 from halotui.safe import clean
 
 _MOST = 1 << 53  # elements and bytes: beyond lies no model
@@ -44,16 +45,16 @@ class Weights(Struct, frozen=True, kw_only=True):
     experts_used: int | None = None
 
 
-def facts(path: Path) -> Weights | None:
+def facts(path: Path, host: Host | None = None) -> Weights | None:
     """Read a model's header, of all its files. None where a file is missing or what they say cannot be.
 
     Blocking: a tenth of a second, most of it for going past the vocabulary. Raises ActionError.
     """
-    first = read(path, vocabulary=False)
-    paths, missing = parts_of(path, first.pairs.get("split.count"))
+    first = read(path, vocabulary=False, host=host)
+    paths, missing = parts_of(path, first.pairs.get("split.count"), host)
     if missing:
         return None
-    others = [read(other, vocabulary=False) for other in paths[1:]]
+    others = [read(other, vocabulary=False, host=host) for other in paths[1:]]
     tensors = [tensor for part in (first, *others) for tensor in part.tensors]
     return weigh(first, tensors, sum(part.size for part in (first, *others)))
 

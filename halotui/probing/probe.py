@@ -11,9 +11,11 @@ from time import monotonic, time
 from typing import Any
 
 from halotui.actions import Verdict
+from halotui.collectors.http_wire import Door
 from halotui.collectors.llama_answers import HttpProblem
 from halotui.collectors.llama_http import LlamaHttp
 from halotui.format import count
+from halotui.hosts import LinkDown
 from halotui.model import SlotReading
 from halotui.probing import Aim, Column, Report, Row, Tell
 from halotui.runs import Result
@@ -63,19 +65,24 @@ class Probe(ABC):
     def results(self) -> list[Result]:
         """For the store."""
 
-    async def carry_out(self, url: str, api_key: str | None, seconds: float) -> None:
-        """At most so long. Raises CancelledError alone; by then its requests have ended."""
+    async def carry_out(
+        self, url: str, api_key: str | None, seconds: float, door: Door | None = None
+    ) -> None:
+        """At most so long. ``door``: the way to a far box. Raises CancelledError alone; by then its requests
+        have ended."""
         began = monotonic()
         self._began, self._end = time(), began + seconds
-        http = LlamaHttp(url, api_key)
+        http = LlamaHttp(url, api_key, door=door)
         try:
-            async with asyncio.timeout(seconds), completer(url, api_key) as model:
+            async with asyncio.timeout(seconds), completer(url, api_key, door) as model:
                 await self._quiet(http)
                 await self.measure(model, http)
         except TimeoutError:
             self.notes.append(f"{seconds:g} s were not enough: left out: {self.left}")
         except HttpProblem as problem:
             self.trouble = problem.reason
+        except LinkDown as error:
+            self.trouble = f"the box is not reached any more: {clean(str(error))}"
         finally:
             self._took = monotonic() - began
             await http.aclose()

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from halotui.baselines.observing import gpu_of
+from halotui.baselines.setups import elsewhere
 from halotui.format import count, percent, rate
 from halotui.ledger import Metric
-from halotui.model import Cause, Server
+from halotui.model import Cause, Frame, Server
 from halotui.rules import View, surroundings
 from halotui.rules.curves import DEPTH, PROMPT, STREAMS, Line, Mover, expected, own_line
 from halotui.rules.falls import (
@@ -65,9 +66,19 @@ _FIX = {
 
 def rank(view: View, server: Server, fall: Fall) -> tuple[Cause, ...]:
     """The likeliest first; one that is unknown when nothing has changed."""
+    view = replace(view, frame=_of_its_box(view.frame, server))
     case = Case(view, server, fall, gpu_of(view.frame))
     found = sorted((one for of in _CANDIDATES for one in of(case)), key=lambda one: -one.weight)
     return tuple(one.cause for one in found[:MOST]) or (UNKNOWN,)
+
+
+def _of_its_box(frame: Frame, server: Server) -> Frame:
+    """What it tells of the box that a server runs on: of another one, that server's like alone."""
+    host = elsewhere(server)
+    if not host:
+        return frame
+    beside = tuple(one for one in frame.servers if elsewhere(one) == host)
+    return replace(frame, gpus=(), holders=(), memory=None, platform=None, system=None, servers=beside)
 
 
 def explain_fall(view: View, server: Server, metric: Metric) -> tuple[Cause, ...]:

@@ -50,6 +50,9 @@ class Ceilings:
         if len(self._crowds) > len(servers):
             self._crowds = {}
 
+    def skip(self) -> None:
+        self._loads.skip()
+
     def of(self, server: Server, gpus: Sequence[Gpu]) -> Server:
         """The same server, with what can be said."""
         told = self._models.told(server)

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from halotui.collectors import discovery
+from halotui.collectors.http_wire import door_of
 from halotui.collectors.llama_http import LlamaHttp
 from halotui.hosts import Host
 from halotui.model import PROCESS_SOURCE, SCHEMA_VERSION, Frame, ServerProcess, Source, Unavailable
 from halotui.sampler.ceiling import Ceilings
 from halotui.sampler.clock import Clock
+from halotui.sampler.far import Gaps, slack, usual
 from halotui.sampler.polling import ROUND_EVERY
 from halotui.sampler.standing import Standings, standing, unforeseen
 from halotui.sampler.tabs import Tabs
@@ -36,10 +38,6 @@ class Options:
     interval: float = 1.0
 
 
-def _client(url: str, api_key: str | None) -> LlamaHttp:
-    return LlamaHttp(url, api_key)
-
-
 class Sampler:
     """``tick`` gives one Frame; ``frames`` gives one each interval, for ever."""
 
@@ -48,21 +46,24 @@ class Sampler:
         host: Host,
         options: Options,
         clock: Clock | None = None,
-        client: Callable[[str, str | None], LlamaHttp] = _client,
+        client: Callable[[str, str | None], LlamaHttp] | None = None,
     ) -> None:
         self.interval = options.interval
         self._host = host
         self._options = options
         self._clock = clock or Clock()
-        self._client = client
         self._telemetry = Telemetry(host, options.gpu_source, self._clock)
         self._ceilings = Ceilings(host, self._clock)
-        self._discovery = Worker("processes")
+        self._gaps = Gaps(host, self._clock)
+        self._discovery = Worker("processes", host=host)
         self._discover_at = 0.0
         self._discovering: asyncio.Task[None] | None = None
         self._sources: dict[str, Source] = {}
         self._standings = Standings(self._clock.wall)
-        self._tabs = Tabs(host, options, self._clock, client)
+        door = door_of(host)
+        self._tabs = Tabs(
+            host, options, self._clock, client or (lambda url, key: LlamaHttp(url, key, door=door))
+        )
 
     async def frames(self) -> AsyncIterator[Frame]:
         """A Frame each ``interval`` seconds, measured from the start of the tick before.
@@ -73,17 +74,23 @@ class Sampler:
             began = self._clock.monotonic()
             yield await self.tick()
             spent = self._clock.monotonic() - began
-            interval = max(self.interval, ROUND_EVERY) if self.interval >= 1.0 else self.interval
-            await asyncio.sleep(max(0.05, interval - spent))
+            await asyncio.sleep(max(0.05, self.pace - spent))
+
+    @property
+    def pace(self) -> float:
+        """Seconds from frame to frame."""
+        return max(self.interval, ROUND_EVERY) if self.interval >= 1.0 else self.interval
 
     async def tick(self, grace: float = GRACE) -> Frame:
         """Ask everything once, wait for at most ``grace`` seconds, and say what is known.
 
         Who grants more than the usual grace gets a new look at each server, and waits until it is due.
         """
+        if self._gaps.between():  # what comes next does not follow from what was
+            self._skip()
         telemetry = asyncio.create_task(self._telemetry.read(grace))
         await self._discover(grace)
-        if grace > GRACE and (wait := self._tabs.turn_in) > 0:
+        if grace > GRACE + 1.5 * usual(self._host) and (wait := self._tabs.turn_in) > 0:
             await self._clock.sleep(min(wait, grace))
         await asyncio.gather(telemetry, self._tabs.gather(grace))
         folded = self._tabs.fold()
@@ -112,11 +119,16 @@ class Sampler:
         await self._telemetry.close()
         await self._tabs.close()
 
+    def _skip(self) -> None:
+        for part in (self._telemetry, self._tabs, self._ceilings):
+            part.skip()
+        self._discover_at = 0.0
+
     async def _discover(self, grace: float) -> None:
         """Look for servers now and then. Only the first look is worth more waiting than ``grace``."""
         looking, wait = self._discovering, grace
         if looking is None:
-            wait = DISCOVER_DEADLINE + 1
+            wait = DISCOVER_DEADLINE + 1 + slack(self._host)
         due = self._tabs.unsure or self._clock.monotonic() >= self._discover_at
         if looking is None or (looking.done() and due):
             self._tabs.unsure = False

@@ -31,6 +31,9 @@ class Doubt:
         self._idle_since: float | None = None  # full, and everybody known to be idle
         self._pace = Pace(GAP)
 
+    def skip(self) -> None:
+        self._pace.skip()
+
     def of(
         self, gpus: tuple[Gpu, ...], servers: Sequence[Server], holders: Sequence[Holder]
     ) -> tuple[Gpu, ...]:

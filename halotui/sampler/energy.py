@@ -35,6 +35,9 @@ class EnergyBook:
         self._frames = 0  # of that prompt
         self._done: dict[tuple[str, int, int | None], int] = {}  # of it: url, slot, task -> tokens
 
+    def skip(self) -> None:
+        self._pace.skip()
+
     def look(self, gpus: Sequence[Gpu], servers: Sequence[Server]) -> Energy | None:
         """Once a frame. None until a moment was watched whose power is known."""
         now = self._clock.monotonic()

@@ -16,7 +16,7 @@ from halotui.collectors.engines import ENGINES, RPC_SERVER, Engine
 from halotui.collectors.llama_http import HttpKind, HttpProblem, LlamaHttp
 from halotui.collectors.llama_models import child_url
 from halotui.format import duration
-from halotui.hosts import Host
+from halotui.hosts import Host, LinkDown
 from halotui.model import (
     Metrics,
     ModelState,
@@ -69,7 +69,7 @@ class EngineTracker(ABC):
         self._engine = process.engine
         self._host = host
         self._clock = clock
-        self._worker = Worker("engine")
+        self._worker = Worker("engine", host=host)
         self._task: asyncio.Task[None] | None = None
         self._due = 0.0
         self._asked_at: float | None = None  # start of the round in flight
@@ -92,6 +92,9 @@ class EngineTracker(ABC):
                 return
             self._task = asyncio.create_task(self._round())
         await asyncio.wait((self._task,), timeout=grace)
+
+    def skip(self) -> None:
+        self._looks.forget()
 
     def lose_process(self) -> None:
         """It has gone: see at once who answers now, if anybody."""
@@ -191,6 +194,8 @@ class EngineTracker(ABC):
         except Unavailable as trouble:
             ended = trouble.state is SourceState.ABSENT
             self._fail(ServerState.DOWN if ended else ServerState.WAITING, trouble.reason)
+        except LinkDown:  # nothing is known of it, and nothing new
+            self._looks.forget()
         except Exception as error:  # must not end in a task that nobody asks
             self._fail(ServerState.FAILED, unforeseen(error).reason)
         else:

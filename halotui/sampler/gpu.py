@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from halotui.collectors.amdsmi import NOT_FAR
 from halotui.collectors.gpu_reading import Reading
 from halotui.hosts import Host
 from halotui.model import GPU_SOURCE, Gpu, Source, SourceState, Unavailable
@@ -22,6 +23,7 @@ DEADLINE = 0.4  # seconds a read of sysfs may take
 KEPT = 10.0  # seconds a last reading is still shown, dim, with its age
 AGAIN = 10.0  # seconds before absent sources are tried again, and better ones than the one that won
 SYSFS = "sysfs"
+AMDSMI = "amdsmi"
 HELPER = "amdgpu_top"  # fills in what sysfs lacks
 NEEDED = ("gtt_used_bytes", "busy_percent", "sclk_hertz", "socket_power_watts", "temperature_celsius")
 LACKING = 5  # readings in a row without one of them, before help is called
@@ -38,9 +40,11 @@ class GpuSource:
         self._clock = clock
         self._choice = choice
         streams = tuple(STREAMS) if host.native else ()  # a child would speak of another box than the files
+        if not host.here:
+            streams = tuple(name for name in streams if name != AMDSMI)
         self._wanted = (SYSFS, *streams) if choice == "auto" else (choice,)
         self._cards = Cards(host, clock)
-        self._worker = Worker("gpu", clock.monotonic, crew)
+        self._worker = Worker("gpu", clock.monotonic, crew, host)
         self._watch = GpuWatch(clock)
         self._children: dict[str, Child] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -63,6 +67,11 @@ class GpuSource:
             await self._try(self._winner)
         self._patience = 0.0
         return self._gpus if self._young() else ()
+
+    def skip(self) -> None:
+        self._cards.skip()
+        self._watch.skip()
+        self._retry_at = 0.0
 
     def source(self) -> Source:
         now, trouble = self._clock.monotonic(), self._trouble
@@ -193,6 +202,8 @@ class GpuSource:
         return standing("gpu_metrics", reading.table or "gpu_metrics", trouble, age=age)
 
     def _unused(self, name: str) -> Source:
+        if name == AMDSMI and not self._host.here:
+            return Source(id=name, name=name, state=SourceState.UNUSED, reason=NOT_FAR)
         hung = self._trouble is not None and self._trouble.state is SourceState.HUNG
         if self._choice != "auto":
             why = f"{self._choice} was chosen (--gpu-source {self._choice})"

@@ -28,6 +28,9 @@ class Cards:
         # When they were looked up, and how they have stood since. One value: a thread that hung may be late.
         self._known: tuple[float, tuple[Card, ...], _Standing] = -math.inf, (), ()
 
+    def skip(self) -> None:
+        self._known = -math.inf, (), ()
+
     def read(self) -> tuple[Reading, ...]:
         """Raises Unavailable."""
         now = self._clock.monotonic()

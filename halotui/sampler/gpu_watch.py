@@ -35,6 +35,10 @@ class GpuWatch:
         self._clock = clock
         self._gpus: dict[str, _Watched] = {}
 
+    def skip(self) -> None:
+        for watched in self._gpus.values():
+            watched.pace.skip()
+
     def told(self, readings: Iterable[Reading]) -> tuple[Gpu, ...]:
         """The readings' GPUs with what these and the ones before tell together. Once for each new reading."""
         now, wall = self._clock.monotonic(), self._clock.wall()
@@ -46,7 +50,7 @@ class GpuWatch:
 class _Watched:
     def __init__(self) -> None:
         self._counters: dict[str, int] = {}
-        self._pace = Pace(GAP)
+        self.pace = Pace(GAP)
         self._at = self._wall = 0.0
         self._verdict: HeldBy | None = None  # of the reading before
         self._verdicts = 0  # that said it in a row
@@ -56,7 +60,7 @@ class _Watched:
     def told(self, reading: Reading, now: float, wall: float) -> Gpu:
         # The monotonic clock stands still while the box sleeps; the wall's does not.
         slept = abs(wall - self._wall - (now - self._at)) > GAP
-        passed = self._pace.step(now)
+        passed = self.pace.step(now)
         torn = passed is None or slept
         self._at, self._wall = now, wall
         moved = moves(self._counters, reading.limiters, passed) if passed and not torn else None

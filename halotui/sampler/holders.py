@@ -16,6 +16,8 @@ from halotui.account import Owned
 from halotui.collectors import cgroups, process_stat
 from halotui.collectors.fdinfo import Client
 from halotui.collectors.holders import LARGE, Look, Scan, Use
+from halotui.collectors.holders_far import FarScan
+from halotui.collectors.platform_facts import text
 from halotui.hosts import Host
 from halotui.model import HOLDER_SOURCE, Holder, Server, Source, SourceState, Unavailable
 from halotui.safe import clean
@@ -29,6 +31,7 @@ KEPT = 10.0  # seconds a last look is still shown
 MOST = 32  # rows
 SETTLED = 10.0  # seconds that what nobody holds must stand still before it may be called leaked
 DRIFT = 64 << 20  # bytes that it may move and still stand
+ACCOUNTS = 5000  # of a box, at most
 ID = 12  # digits of a container's
 
 _NARROW = {
@@ -66,7 +69,7 @@ class _Life(Struct, frozen=True):
 class HolderWatch:
     def __init__(self, host: Host, clock: Clock, crew: Crew | None = None) -> None:
         self._clock = clock
-        self._worker = Worker("holders", clock.monotonic, crew)
+        self._worker = Worker("holders", clock.monotonic, crew, host)
         self._books = _Books(host, clock)
         self._due = -math.inf
         self._urls: dict[int, Server] = {}
@@ -76,6 +79,9 @@ class HolderWatch:
     def owned(self) -> Owned | None:
         known = self._known()
         return known.owned if known is not None else None
+
+    def skip(self) -> None:
+        self._books.skip()
 
     async def read(self, grace: float) -> None:
         """Look, if that is due. A look that comes back late is told all the same."""
@@ -119,7 +125,7 @@ class HolderWatch:
                 SourceState.NO_DATA, "no GPU device", "in a container, pass /dev/dri into it"
             )
         said = standing(HOLDER_SOURCE, name, trouble, age=age, took=known.took)
-        reason, hint = _unseen(known.look)
+        reason, hint = _unseen(known.look, bool(self._books.root))
         return msgspec.structs.replace(said, reason=reason, hint=hint) if trouble is None and reason else said
 
     def _known(self) -> _Known | None:
@@ -133,19 +139,29 @@ class _Books:
 
     def __init__(self, host: Host, clock: Clock) -> None:
         self.known: _Known | None = None
-        self._proc = str(host.procfs)
+        self._host = host
         self._clock = clock
-        self._scan = Scan(host)
+        self._scan = Scan(host) if host.here else FarScan(host)
         self._before: dict[tuple[int, int], Use] = {}
         self._at = 0.0
+        self._users = cache(_user) if host.here else _FarUsers(host)
+        self.root: bool | None = None  # whether we are, on that box
+        self._torn = False  # the next look does not follow from the one before
         self._engines: dict[Client, dict[bytes, float]] = {}
         self._lives: dict[tuple[int, int, str], _Life] = {}
         self._rest = 0  # bytes of GTT that nobody holds
         self._rest_since = 0.0
 
+    def skip(self) -> None:
+        self._torn = True
+
     def look(self, wanted: frozenset[int]) -> None:
         began = self._clock.monotonic()
         look = self._scan.look(began, wanted)
+        if self.root is None or self._host.here:
+            self.root = (os.geteuid() if self._host.here else self._host.user.uid) == 0
+        if self._torn:
+            self._torn, self._before, self._engines = False, {}, {}
         passed = began - self._at
         rows = {use.pid: self._row(use, passed) for use in look.uses}
         owned = self._owned(look, began)
@@ -158,13 +174,13 @@ class _Books:
     def _row(self, use: Use, passed: float) -> Holder:
         life = self._lives.get(_key(use))
         if life is None:
-            life = self._lives[_key(use)] = _life(self._proc, use)
+            life = self._lives[_key(use)] = _life(self._host, use)
         before = self._before.get((use.pid, use.ticks))
         spent = use.cpu_seconds - before.cpu_seconds if before is not None else -1.0
         return Holder(
             pid=use.pid,
             name=use.name or "?",
-            user=_user(use.uid) if use.uid is not None else None,
+            user=self._users(use.uid) if use.uid is not None else None,
             gtt_bytes=sum(share.held[0] for share in use.shares) if use.shares else None,
             vram_bytes=sum(share.held[1] for share in use.shares) if use.shares else None,
             rss_bytes=use.rss_bytes,
@@ -206,13 +222,13 @@ def _key(use: Use) -> tuple[int, int, str]:
     return use.pid, use.ticks, use.cgroup
 
 
-def _life(proc: str, use: Use) -> _Life:
+def _life(host: Host, use: Use) -> _Life:
     inside = cgroups.container(use.cgroup)
     unit = cgroups.user_unit(use.cgroup) or cgroups.system_unit(use.cgroup)
     return _Life(
         unit=clean(unit, 200) or None,
         container=inside.id[:ID] if inside is not None else None,
-        started_time=process_stat.started(proc, use.ticks),
+        started_time=process_stat.started(host, use.ticks),
     )
 
 
@@ -250,19 +266,35 @@ def _gpu_bytes(row: Holder) -> int:
     return (row.gtt_bytes or 0) + (row.vram_bytes or 0)
 
 
-def _unseen(look: Look) -> tuple[str | None, str | None]:
+def _unseen(look: Look, root: bool) -> tuple[str | None, str | None]:
     """Whose GPU memory is not told, and what to do: no trouble, it is the kernel's rule."""
     if look.narrow:
         return _NARROW[look.narrow]
     if look.hidden:
         whose = f"{look.hidden} processes of other users" if look.hidden > 1 else "a process of another user"
-        return f"GPU memory of {whose} is theirs and root's to see", _HINT[os.geteuid() == 0]
+        return f"GPU memory of {whose} is theirs and root's to see", _HINT[root]
     return None, None
 
 
-@cache
 def _user(uid: int) -> str:
     try:
         return clean(pwd.getpwuid(uid).pw_name, 64)
     except (KeyError, OSError):
         return str(uid)
+
+
+class _FarUsers:
+    """By the box's own file: its directory service is not asked."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._names: dict[int, str] = {}
+        self._known = False
+
+    def __call__(self, uid: int) -> str:
+        if not self._known:
+            self._known = True
+            lines = text(self._host, self._host.root / "etc/passwd").splitlines()
+            rows = (line.split(":") for line in lines[:ACCOUNTS])
+            self._names = {int(row[2]): row[0] for row in rows if len(row) > 2 and row[2].isdecimal()}
+        return clean(self._names.get(uid) or str(uid), 64)

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from halotui.collectors.kernel_follow import JournalTail, KmsgReader, Line
+from halotui.collectors.kernel_far import KmsgTail
+from halotui.collectors.kernel_follow import JournalTail, KmsgReader, Line, Tail
 from halotui.collectors.kernel_lines import MOST_EVENTS, events
-from halotui.hosts import Host
+from halotui.hosts import Host, LinkDown
 from halotui.model import KERNEL_SOURCE, KernelEvent, Source, SourceState, Unavailable
 from halotui.sampler.clock import Clock
 from halotui.sampler.standing import standing, unforeseen
@@ -21,7 +22,6 @@ BUDGET = 0.01  # seconds of one read, and as much to understand it: the rest com
 HELD = 2000  # lines of one read, and of a backlog that is not read to its end yet
 AGAIN = 30.0  # seconds until a log that cannot be read is tried again
 DENIED_AGAIN = 600.0  # ... and journalctl that was denied: a new group counts from the next login
-JOURNAL = "journalctl -k"
 _SLEEPS, _WAKES = ("suspend entry", "hibernation entry"), ("suspend exit", "hibernation exit")
 _FALLS_ASLEEP = 30.0  # seconds: to go to sleep and to wake up takes less
 
@@ -40,7 +40,8 @@ class KernelTap:
         self._clock = clock
         self._path = host.root / "dev/kmsg"
         self._kmsg: KmsgReader | None = None
-        self._tail: JournalTail | None = None
+        self._tail: Tail | None = None
+        self._others: list[Tail] = []  # of a box far away: to be tried next
         self._task: asyncio.Task[None] | None = None
         self._events: deque[KernelEvent] = deque(maxlen=MOST_EVENTS)
         self._held: list[Line] = []
@@ -73,7 +74,7 @@ class KernelTap:
 
     def source(self) -> Source:
         age = None if self._success is None else max(0.0, self._clock.monotonic() - self._success)
-        name = JOURNAL if self._tail is not None and self._kmsg is None else "/dev/kmsg"
+        name = self._tail.name if self._tail is not None and self._kmsg is None else "/dev/kmsg"
         return standing(KERNEL_SOURCE, name, self._trouble, age=age, took=self._took)
 
     async def close(self) -> None:
@@ -89,6 +90,9 @@ class KernelTap:
     def _open(self) -> None:
         """Raises Unavailable where there is nothing but kmsg to try."""
         self._due = self._clock.monotonic() + AGAIN
+        if not self._host.here:
+            self._open_far()
+            return
         try:
             self._kmsg = KmsgReader(self._path)
             self._before = None
@@ -99,6 +103,15 @@ class KernelTap:
                 self._tail = JournalTail(self._host)
                 self._trouble = Unavailable(SourceState.NO_DATA, "journalctl has said nothing yet")
             self._task = asyncio.create_task(self._follow(self._tail, trouble))
+
+    def _open_far(self) -> None:
+        if self._tail is None:
+            self._others = [JournalTail(self._host)] if self._host.native else []
+            self._others.append(KmsgTail(self._host))
+        if self._tail is None or (self._others and not self._tail.heard):
+            self._tail = self._others.pop(0)
+            self._trouble = Unavailable(SourceState.NO_DATA, f"{self._tail.name} has said nothing yet")
+        self._task = asyncio.create_task(self._follow(self._tail, _UNTRIED))
 
     def _lose(self, trouble: Unavailable) -> None:
         self._trouble = trouble
@@ -139,7 +152,7 @@ class KernelTap:
 
     # --- journal
 
-    def _read_journal(self, tail: JournalTail) -> None:
+    def _read_journal(self, tail: Tail) -> None:
         began = time.perf_counter()
         now = self._clock.wall()
         if len(self._dated) < HELD:
@@ -149,10 +162,13 @@ class KernelTap:
             self._trouble, self._success = None, self._clock.monotonic()
             self._took = time.perf_counter() - began
 
-    async def _follow(self, tail: JournalTail, kmsg: Unavailable) -> None:
+    async def _follow(self, tail: Tail, kmsg: Unavailable) -> None:
         """Until it ends, however it does. ``kmsg``: why that one was no help."""
+        cut = False
         try:
             await tail.follow()
+        except LinkDown as down:
+            cut, self._trouble = True, unforeseen(down)
         except Unavailable as trouble:
             nothing = trouble.state is SourceState.ABSENT and kmsg.state is SourceState.DENIED
             self._trouble = _DENIED if nothing else trouble
@@ -160,6 +176,9 @@ class KernelTap:
             self._trouble = unforeseen(error)
         finally:
             self._task = None
+        if cut or (self._others and not tail.heard):
+            self._due = self._clock.monotonic()
+            return
         denied = self._trouble is not None and self._trouble.state is SourceState.DENIED
         self._due = self._clock.monotonic() + (DENIED_AGAIN if denied else AGAIN)
 
@@ -207,6 +226,7 @@ def _has(line: Line, words: Sequence[str]) -> bool:
     return line.text.startswith("PM: ") and any(word in line.text for word in words)
 
 
+_UNTRIED = Unavailable(SourceState.NO_DATA, "not read from far away")
 _DENIED = Unavailable(
     SourceState.DENIED,
     "the kernel's log is root's to read, and there is no journal",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from halotui.collectors import process_io
-from halotui.hosts import Host
+from halotui.hosts import Host, LinkDown
 from halotui.model import Server, ServerState, Unavailable
 from halotui.sampler.clock import Clock
 from halotui.sampler.worker import Worker
@@ -27,8 +27,11 @@ class LoadRates:
     def __init__(self, host: Host, clock: Clock) -> None:
         self._host = host
         self._clock = clock
-        self._worker = Worker("loads")
+        self._worker = Worker("loads", host=host)
         self._looks: dict[int, _Look] = {}  # by pid
+
+    def skip(self) -> None:
+        self._looks = {}
 
     async def read(self, servers: Sequence[Server], grace: float) -> None:
         loading = [one.pid for one in servers if one.state is ServerState.LOADING and one.pid is not None]
@@ -38,7 +41,7 @@ class LoadRates:
         try:
             wait = self._clock.allow(min(grace, DEADLINE))
             counts = await self._worker.call(lambda: self._counts(loading), wait)
-        except Unavailable:
+        except (Unavailable, LinkDown):
             self._looks = {}
             return
         now = self._clock.monotonic()

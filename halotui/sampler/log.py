@@ -103,7 +103,8 @@ class LogTap(Tap):
         self.place = place
         self.name = log_sources.name(place)
         self._clock = clock
-        self._follower = log_sources.follow(place, clock.wall(), stdin)
+        self._host = host
+        self._follower = log_sources.follow(place, host, clock.wall(), stdin)
         self._parser = LogParser(started)
         self._children: dict[int, ChildTap] = {}
         self._block, self._at = b"", 0  # what is being parsed, and how far it is
@@ -193,6 +194,7 @@ class LogTap(Tap):
         size = len(self._block) if self._follower.past else self._size
         end = self._block.rfind(b"\n", at, at + size) + 1 or self._block.index(b"\n", at) + 1
         self._at = end  # before it is parsed: what cannot be is left behind
+        self._parser.ahead = 0.0 if self.place.kind == "stdin" else self._host.ahead
         batch = self._parser.feed(self._block[at:end], LINES if end == len(self._block) else 0)
         now = self._clock.monotonic()
         if now - began > BREATH:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import PurePath
 from typing import Any, NamedTuple, TypeVar
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from halotui.collectors import model_name, model_weights
 from halotui.collectors.model_weights import Stamp
 from halotui.gguf.weights import Weights
-from halotui.hosts import Host
+from halotui.hosts import Host, LinkDown
 from halotui.model import Server, ServerFacts, ServerState, Source, SourceState, Unavailable
 from halotui.sampler.clock import Clock
 from halotui.sampler.standing import standing, unforeseen
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 HEADER = "GGUF header"
 DEADLINE = 5.0  # seconds: a cold one of 30 MB from a slow disk
+FAR_DEADLINE = 40.0  # ... of a box far away: over its link
 AGAIN = 60.0  # seconds till one that could not be read is tried anew
 STUCK = 3  # threads that may be lost to files that never answer
 KEPT = 16  # headers
@@ -61,7 +63,8 @@ class ModelBook:
     def __init__(self, host: Host, clock: Clock) -> None:
         self._host = host
         self._clock = clock
-        self._worker = Worker("models")
+        self._worker = Worker("models", host=host)
+        self._deadline = DEADLINE if host.here else FAR_DEADLINE
         self._stuck = 0
         self._headers: dict[Stamp, Weights] = {}  # the least recently used first
         self._looked: dict[Key, _Looked] = {}
@@ -125,16 +128,19 @@ class ModelBook:
         return _pair(server) not in self._pairs
 
     async def _work(self, unsized: Sequence[Server], due: Sequence[Server], pairs: Sequence[Server]) -> None:
-        for server in unsized:
-            self._sizes[_key(server)] = await self._or_none(partial(self._size, server), DEADLINE)
-        await self._look(due)
-        for server in pairs:
-            self._pairs[_pair(server)] = await self._or_none(partial(self._unfit, server), LONG)
+        with suppress(LinkDown):  # what is left is due again
+            for server in unsized:
+                self._sizes[_key(server)] = await self._or_none(partial(self._size, server), self._deadline)
+            await self._look(due)
+            for server in pairs:
+                self._pairs[_pair(server)] = await self._or_none(partial(self._unfit, server), LONG)
 
     async def _or_none(self, function: Callable[[], T], deadline: float) -> T | None:
         """What cannot be told now is not asked again for that process."""
         try:
             return await self._worker.call(function, deadline)
+        except LinkDown:
+            raise
         except Unavailable as unavailable:
             self._mind(unavailable)
         except Exception:  # a file may be anything
@@ -142,32 +148,34 @@ class ModelBook:
         return None
 
     def _size(self, server: Server) -> int:
-        return model_weights.size(model_weights.place(self._host, server))
+        return model_weights.size(self._host, model_weights.place(self._host, server))
 
     def _unfit(self, server: Server) -> str | None:
         target = model_weights.place(self._host, server)
         draft = model_weights.place(self._host, server, server.draft_model)
-        files = model_weights.stamp(target), model_weights.stamp(draft)
+        files = model_weights.stamp(self._host, target), model_weights.stamp(self._host, draft)
         if files not in self._compared:
-            why = model_weights.unfit(target, draft)
+            why = model_weights.unfit(self._host, target, draft)
             self._compared = {**dict(list(self._compared.items())[1 - KEPT :]), files: why}
         return self._compared[files]
 
     def _mind(self, trouble: Unavailable) -> None:
         if trouble.state is SourceState.HUNG and self._stuck < STUCK:
             self._stuck += 1  # one dead share must not keep the others' models unread
-            self._worker = Worker("models")
+            self._worker = Worker("models", host=self._host)
 
     async def _look(self, servers: Sequence[Server]) -> None:
         for server in servers:
             weights, trouble, took = None, None, None
             began = self._clock.monotonic()
             try:
-                weights = await self._worker.call(partial(self._header, server), DEADLINE)
+                weights = await self._worker.call(partial(self._header, server), self._deadline)
                 took = self._clock.monotonic() - began
             except Unavailable as unavailable:
                 trouble = unavailable
                 self._mind(trouble)
+            except LinkDown:
+                raise
             except Exception as error:
                 trouble = unforeseen(error)
             self._looked[_key(server)] = _Looked(self._clock.monotonic(), weights, trouble, took)
@@ -175,8 +183,8 @@ class ModelBook:
     def _header(self, server: Server) -> Weights:
         """In the worker's thread. Raises Unavailable."""
         path = model_weights.place(self._host, server)
-        stamp = model_weights.stamp(path)
-        found = self._headers.pop(stamp, None) or model_weights.read(path)
+        stamp = model_weights.stamp(self._host, path)
+        found = self._headers.pop(stamp, None) or model_weights.read(self._host, path)
         self._headers[stamp] = found
         if len(self._headers) > KEPT:
             del self._headers[next(iter(self._headers))]

@@ -14,6 +14,10 @@ class Pace:
         self._at: float | None = None
         self._usual = 0.0
 
+    def skip(self) -> None:
+        """The next look follows none."""
+        self._at = None
+
     def step(self, now: float) -> float | None:
         """Monotonic seconds since the look before. None: there was none, or too much may lie between."""
         at, self._at = self._at, now

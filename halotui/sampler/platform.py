@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from halotui.collectors import images, packages, platform
 from halotui.collectors.platform_facts import Facts
-from halotui.hosts import Host
+from halotui.hosts import Host, LinkDown
 from halotui.model import PLATFORM_SOURCE, Platform, Source, SourceState, Unavailable
 from halotui.sampler.clock import Clock
 from halotui.sampler.standing import standing, unforeseen
@@ -39,7 +39,10 @@ class _Part:
         self._host, self._clock, self._read = host, clock, read
         self._deadline, self._every = deadline, every
         self._due = clock.monotonic()
-        self._worker = Worker(f"platform-{read.__name__}")
+        self._worker = Worker(f"platform-{read.__name__}", host=host)
+
+    def hurry(self) -> None:
+        self._due = self._clock.monotonic()
 
     def start(self) -> bool:
         """Look, when that is due."""
@@ -55,6 +58,8 @@ class _Part:
             self.facts = await self._worker.call(lambda: self._read(self._host), self._deadline)
             self.trouble, self.at = None, self._clock.monotonic()
             self.took = self.at - began
+        except LinkDown:  # what is known stays, and the rest is asked for again
+            self._due = self._clock.monotonic()
         except Unavailable as trouble:
             self._fail(trouble)
         except Exception as error:
@@ -78,6 +83,12 @@ class PlatformWatch:
         self._files = (self._fixed, self._scheduler, self._settings)
         self._parts = (*self._files, self._packages, self._images)
         self._shown = tuple(part.facts for part in self._parts)
+
+    def skip(self) -> None:
+        """The settings may be others; what failed may have been the link's fault."""
+        for part in self._parts:
+            if part is self._settings or part.at is None:
+                part.hurry()
 
     async def read(self, grace: float) -> None:
         """Waits for files, which come at once; for commands only where ``grace`` is a patient one's."""

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from halotui.collectors.llama_http import HttpKind, HttpProblem, LlamaHttp
+from halotui.hosts import LinkDown
 from halotui.model import Metrics, ModelMeta, Props, ServerState, SlotReading
 from halotui.sampler.clock import Clock
 
@@ -143,6 +144,8 @@ class Poller:
         except HttpProblem as problem:
             if http is self._http and not self.resting:
                 self._fail(problem)
+        except LinkDown:  # nothing is known of the server, and nothing new
+            pass
         except Exception as error:  # must not end in a task that nobody asks
             self._fail(HttpProblem(HttpKind.FAILED, f"an error of halotui's own: {type(error).__name__}"))
         finally:
@@ -293,7 +296,7 @@ class Poller:
 
     async def _ask_health(self, http: LlamaHttp) -> None:
         epoch = self.epoch
-        with suppress(HttpProblem):
+        with suppress(HttpProblem, LinkDown):
             await http.health()
             if epoch == self.epoch:
                 self.healthy_at = self._clock.monotonic()

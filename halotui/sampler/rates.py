@@ -61,6 +61,10 @@ class Ledger:
         self._last = self._take(now)
         return self._last
 
+    def skip(self) -> None:
+        """The next rate is over a time that begins with it."""
+        self._since = None
+
     def _take(self, now: float) -> float | None:
         since, self._since = self._since, now
         fresh, self._fresh = self._fresh, 0.0

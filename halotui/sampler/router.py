@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from halotui.collectors.llama_http import HttpProblem, LlamaHttp
 from halotui.collectors.llama_models import Offered, child_url
 from halotui.format import duration
+from halotui.hosts import LinkDown
 from halotui.model import (
     ModelState,
     ServedModel,
@@ -75,6 +76,9 @@ class RouterTracker:
     def hurry(self) -> None:
         """Something of it has come or gone: its list is due."""
         self._due_at = 0.0
+
+    def skip(self) -> None:
+        """It has no rates."""
 
     def lose_process(self) -> None:
         if self.process is not None:
@@ -189,6 +193,8 @@ class RouterTracker:
             self._due_at = began + LIST_EVERY - 0.05
         except HttpProblem as problem:
             self._fail(STATES.get(problem.kind, ServerState.FAILED), problem.reason)
+        except LinkDown:  # nothing is known of it, and nothing new
+            pass
         except Exception as error:  # must not end in a task that nobody asks
             self._fail(ServerState.FAILED, f"an error of halotui's own: {type(error).__name__}")
         finally:

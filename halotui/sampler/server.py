@@ -74,6 +74,11 @@ class ServerTracker:
         round_ = self._poller.start(may_sleep=self._may_sleep(), has_log=self._has_log, stirred=stirred)
         await asyncio.wait((round_,), timeout=grace)
 
+    def skip(self) -> None:
+        """Its next look does not follow from the one before."""
+        self._life.throughput.skip()
+        self._life.rates = (None, None)
+
     def lose_process(self) -> None:
         """It has gone, and what was known of it with it: see at once who answers now, if anybody."""
         if self.process is not None:

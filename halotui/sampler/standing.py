@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
+from halotui.hosts import LinkDown
 from halotui.model import Source, SourceState, Unavailable
 
 
@@ -56,6 +57,8 @@ class Standings:
 
 def unforeseen(error: Exception) -> Unavailable:
     """An error that no collector meant to raise: it costs this source, and nothing else."""
+    if isinstance(error, LinkDown):
+        return Unavailable(SourceState.NO_DATA, "the link is down")
     return Unavailable(
         SourceState.FAILED, f"an error of halotui's own: {type(error).__name__}", "please report it"
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from halotui.collectors import memory
 from halotui.collectors.system import Counters, SystemReading
-from halotui.hosts import Host
+from halotui.hosts import Host, LinkDown
 from halotui.model import MEMORY_SOURCE, SYSTEM_SOURCE, Memory, Source, System, Unavailable
 from halotui.sampler.clock import Clock
 from halotui.sampler.standing import standing, unforeseen
@@ -46,9 +46,13 @@ class SystemWatch:
         self._before: tuple[float, SystemReading] | None = None
         self._due = 0.0
         crew = crew or Crew("system")
-        self._workers = {id_: Worker(id_, clock.monotonic, crew) for id_ in _NAMES}
+        self._workers = {id_: Worker(id_, clock.monotonic, crew, host) for id_ in _NAMES}
         self._last: dict[str, _Answer] = {}
         self._good: dict[str, _Answer] = {}
+
+    def skip(self) -> None:
+        self._before = self._searched = None
+        self._due = 0.0
 
     async def read(self) -> None:
         now = self._clock.monotonic()
@@ -59,8 +63,9 @@ class SystemWatch:
         for id_, answer in asked.items():
             try:
                 self._take(id_, await answer)
-            except Unavailable as hung:
-                self._take(id_, _Answer(self._clock.monotonic(), trouble=hung))
+            except (Unavailable, LinkDown) as error:
+                trouble = error if isinstance(error, Unavailable) else unforeseen(error)
+                self._take(id_, _Answer(self._clock.monotonic(), trouble=trouble))
 
     def sources(self) -> Iterator[Source]:
         now = self._clock.monotonic()

@@ -78,6 +78,11 @@ class Tabs:
             if url not in urls and (not urls or processes[0].behind in self._tabs):
                 await self._follow(url, processes)
 
+    def skip(self) -> None:
+        """What they say next does not follow from what they said: no rates between."""
+        for tab in self._tabs.values():
+            tab.tracker.skip()
+
     async def gather(self, grace: float) -> None:
         """Ask them all; what takes longer than ``grace`` seconds goes on by itself."""
         await self._leave_gone()

@@ -45,6 +45,11 @@ class Telemetry:
         )
         await self._kernel.read()  # it never waits
 
+    def skip(self) -> None:
+        """What is read next does not follow from what was read before: no rates between them."""
+        for part in (self._gpu, self._system, self._holders, self._platform, self._energy, self._doubt):
+            part.skip()
+
     def told(self, servers: Sequence[Server]) -> dict[str, Any]:
         """Call it once a frame: events are told once."""
         memory, platform = self._system.memory, self._platform.platform

@@ -28,6 +28,14 @@ class Throughput:
         self._began: dict[Key, float] = {}  # when a running task was first seen
         self._steps: dict[Key, deque[tuple[float, int]]] = {}  # when batches of a slot were seen, its tokens
 
+    def skip(self) -> None:
+        """The next look does not follow from the one before: what ran meanwhile has no rate."""
+        self._before = None
+        self._speeds, self._steps = {}, {}
+        self._generation.skip()
+        self._prompt.skip()
+        self._generation_check, self._prompt_check = CounterCheck(), CounterCheck()
+
     def look(self, slots: tuple[SlotReading, ...], at: float, by_counters: bool) -> None:
         """Take one answer of ``/slots``, read at ``at`` seconds. The first one tells of the past."""
         count = self._before is not None and not by_counters

@@ -27,6 +27,10 @@ class Tracker(Protocol):
 
     def sources(self) -> Iterable[Source]: ...
 
+    def skip(self) -> None:
+        """What it says next does not follow from what it said: no rates between."""
+        ...
+
     def lose_process(self) -> None:
         """It has gone: see at once who answers now, if anybody."""
         ...

@@ -10,7 +10,9 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from halotui.hosts import Host
 from halotui.model import SourceState, Unavailable
+from halotui.sampler.far import slack, whole
 
 T = TypeVar("T")
 
@@ -27,12 +29,19 @@ class Worker:
     is abandoned, and a fresh one asks again: what hung may have been mended, and the old thread not told. It
     does not keep the program from ending, as a pool's thread would. Should it come back after all, it ends;
     so a function must leave nothing behind but its result, which nobody takes then.
+
+    Of a box far away (``host``) it waits for the link as well, and raises LinkDown where that was cut.
     """
 
     def __init__(
-        self, name: str, monotonic: Callable[[], float] = time.monotonic, crew: Crew | None = None
+        self,
+        name: str,
+        monotonic: Callable[[], float] = time.monotonic,
+        crew: Crew | None = None,
+        host: Host | None = None,
     ) -> None:
         self._name = name
+        self._far = host if host is not None and not host.here else None
         self._monotonic = monotonic
         self._crew = crew
         self._patience = PATIENCE
@@ -46,6 +55,8 @@ class Worker:
 
     def send(self, function: Callable[[], T], deadline: float) -> Awaitable[T]:
         """The same, sent at once and awaited later."""
+        if self._far is not None:
+            function, deadline = whole(self._far, function), deadline + slack(self._far)
         call = _Call(self, function)
         if self._crew is not None and self._crew.serves(self):
             self._crew.part()  # an earlier call, that nobody waits for any more

@@ -30,6 +30,9 @@ class Cockpit(Protocol):
 
     def frame(self) -> Frame | None: ...
 
+    async def looked(self) -> None:
+        """Returns once the box is what is looked at."""
+
     def key(self, id_: str) -> str:
         """What to press, in words."""
         ...
@@ -39,7 +42,7 @@ class Cockpit(Protocol):
 
 
 class Capturing:
-    """One for the app's life. ``peak`` and ``mark`` are keys, and return when their pop-ups are gone."""
+    """One a box. ``peak`` and ``mark`` are keys, and return when their pop-ups are gone."""
 
     def __init__(self, app: App[Any], cockpit: Cockpit, open_recorder: OpenRecorder) -> None:
         self._app, self._cockpit, self._open = app, cockpit, open_recorder
@@ -79,6 +82,7 @@ class Capturing:
                 self._turning = None
                 self._settle()
         if run is not None:
+            await self._cockpit.looked()
             await self._app.push_screen_wait(Captured(run))
 
     async def _turn(self) -> Run | None:

@@ -1,4 +1,5 @@
-"""Textual's terminal driver, with a keyboard thread that sleeps until there is a key.
+"""Textual's terminal driver, with a keyboard thread that sleeps until there is a key, and a clipboard that
+tmux and GNU screen let through.
 
 The stock thread wakes ten times a second to see whether it should end: a tenth of what the whole cockpit
 costs, for ever. This one is woken through a pipe.
@@ -18,6 +19,8 @@ from textual._parser import ParseError
 from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 
+from halotui.screens.clipboard import OSC52, TOO_LONG, wrapped
+
 ESCAPE_SECONDS = 0.1  # how often a half-read escape sequence is looked at ...
 RECENT_TICKS = 10  # ... and how often after the last input
 
@@ -28,6 +31,16 @@ class QuietDriver(LinuxDriver):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.exit_event = self._waking = WakingEvent()
+
+    def write(self, data: str) -> None:
+        """To the terminal. What is copied is wrapped here, whoever copies it."""
+        if data.startswith(OSC52):
+            copied = wrapped(data)
+            if copied is None:
+                self._app.notify(TOO_LONG, severity="warning")
+                return
+            data = copied
+        super().write(data)
 
     def run_input_thread(self) -> None:
         """Wait for input and dispatch events."""

@@ -113,14 +113,19 @@ class Pages:
                 top = self._view.top
                 self.scroll(-dy)
 
-    def clear(self) -> None:
+    def clear(self) -> bool:
+        """Whether there was anything to put away: a filter, a cursor, a place far from the beginning."""
         view = self._view
         if self.name == REQUESTS:
+            there = bool(view.requests.words or view.requests.top is not None)
             view.requests.filter("")
         else:
+            there = bool(view.filter or view.scroll)
             view.filter, view.scroll = "", 0
+        there = there or self._canvas.cursor is not None
         self._canvas.point(None)
         self._canvas.update()
+        return there
 
     def filter(self) -> None:
         """Ask for words, and show what matches them."""

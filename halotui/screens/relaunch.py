@@ -28,6 +28,9 @@ class Cockpit(Protocol):
 
     def server(self) -> Server | None: ...
 
+    async def looked(self) -> None:
+        """Returns once the box is what is looked at."""
+
     def note(self, text: str, loud: bool = False) -> None:
         """A few words at the foot; empty: none."""
 
@@ -36,7 +39,7 @@ class Cockpit(Protocol):
 
 
 class Relaunch:
-    """One for the app's life. Each public coroutine is a key, and returns when its pop-ups are gone."""
+    """One a box. Each public coroutine is a key, and returns when its pop-ups are gone."""
 
     def __init__(self, app: App[Any], cockpit: Cockpit, open_desk: OpenDesk) -> None:
         self._app, self._cockpit, self._open_desk = app, cockpit, open_desk
@@ -118,6 +121,7 @@ class Relaunch:
         return asked
 
     async def _show(self, screen: Screen[Any]) -> Any:
+        await self._cockpit.looked()
         return await self._app.push_screen_wait(screen)
 
     async def _busy(self) -> bool:
@@ -178,15 +182,17 @@ class Relaunch:
 
     async def _over(self) -> None:
         """Nothing goes on any more; what is left unfinished is said."""
-        self._story = None
+        opened, self._story = self._open(), None
         self._cockpit.note("")
-        for screen in self._open():
+        for screen in opened:
             screen.dismiss(None)
         if await self._unfinished() and self._standing is not None:
             self._cockpit.note(f"{self._standing.kind} unfinished", loud=True)
 
     def _open(self) -> list[Undertaking]:
-        return [screen for screen in self._app.screen_stack if isinstance(screen, Undertaking)]
+        """Its own: another box may have one under way too."""
+        stack = (screen for screen in self._app.screen_stack if isinstance(screen, Undertaking))
+        return [screen for screen in stack if screen.story is self._story]
 
     async def _tell(self, outcome: Outcome) -> None:
         wanted = await self._show(Result(outcome, self._cockpit.keep))
@@ -201,5 +207,6 @@ class Relaunch:
             await doing
         except Exception as error:
             why = reason(error)
+            await self._cockpit.looked()
             said = "\n".join(line for line in (why.reason, why.hint) if line)
             self._app.notify(said, severity="error", timeout=10, markup=False)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
-from halotui.hosts import Host, Process
+from halotui.hosts import Host, Process, shell
 from halotui.model import ServerProcess
 from halotui.safe import clean
+from halotui.servers import there
 from halotui.servers.launch import Launch
 from halotui.servers.lineage import Lineage, NotOurs
 
@@ -36,17 +36,17 @@ def launch(
     lineage: Lineage,
     argv: Sequence[str],
     env: Mapping[str, str],
-    log_dir: Path,
+    log_dir: PurePath,
     **more: Any,
 ) -> tuple[Launch, tuple[str, ...]]:
     """The launch and what will not be the same. ``argv`` and ``env`` are whole, the keys in ``env``.
     Raises ``NotOurs`` when its program is gone."""
     place = host.procfs / str(process.pid)
     cwd, gone = _directory(process.cwd)
-    words, replaced = _program(place, argv, env, cwd)
+    words, replaced = _program(host, place, argv, env, cwd)
     words, fixed = _address(words, facts.url, env)
     log, unheard = _log(process, facts, lineage, log_dir)
-    notes = (gone, replaced, fixed, unheard, *_inherited(host, place))
+    notes = (gone, replaced, fixed, unheard, *_inherited(host, place), *_unsayable(host, env))
     model = _whole(_as_written(facts.model_path, (*argv, *env.values())), cwd)
     back = Launch(
         argv=words,
@@ -55,28 +55,29 @@ def launch(
         log=log,
         url=facts.url,
         model=model,
-        weights_bytes=weights(model),
+        weights_bytes=weights(host, model),
         **more,
     )
     return back, tuple(note for note in notes if note)
 
 
-def weights(model: str) -> int | None:
+def weights(host: Host, model: str) -> int | None:
     """Bytes of a model file and its siblings, where it is split; None: not to be seen."""
-    path = Path(model)
+    path = PurePath(model)
     if not model:
         return None
     with suppress(OSError):
         if not _SPLIT.search(path.name):
-            return path.stat().st_size
+            return host.stat(model).size
         stem = path.name[: -len("-00001-of-00001.gguf")]
-        parts = (part for part in path.parent.iterdir() if part.name.startswith(stem))
-        return sum(part.stat().st_size for part in parts if _SPLIT.search(part.name)) or None
+        names = host.listdir(str(path.parent))
+        parts = (name for name in names if name.startswith(stem) and _SPLIT.search(name))
+        return sum(host.stat(str(path.parent / part)).size for part in parts) or None
     return None
 
 
 def _whole(path: str | None, cwd: str) -> str:
-    return str(Path(cwd, path)) if path else ""
+    return str(PurePath(cwd, path)) if path else ""
 
 
 def _as_written(shown: str | None, words: Iterable[str]) -> str | None:
@@ -92,28 +93,24 @@ def _directory(cwd: str | None) -> tuple[str, str]:
 
 
 def _program(
-    place: Path, argv: Sequence[str], env: Mapping[str, str], cwd: str
+    host: Host, place: Path, argv: Sequence[str], env: Mapping[str, str], cwd: str
 ) -> tuple[tuple[str, ...], str]:
     """The command line with a program that can be found, and whether it is still the same."""
-    with suppress(OSError):
-        exe = str((place / "exe").readlink())
-        known = exe.removesuffix(_GONE)
-        found = shutil.which(str(Path(cwd, argv[0])) if "/" in argv[0] else argv[0], path=env.get("PATH", ""))
-        if exe.endswith(_GONE):
-            if not found and not Path(known).exists():
-                raise NotOurs(f"its program is gone: {clean(known)}", "it could not be put back")
-            return (tuple(argv) if found else (known, *argv[1:])), (
-                f"{clean(known)} was replaced since: putting it back would start the new one"
-            )
-        if found is None or not _same(found, exe):  # by another name or PATH: the program itself is certain
-            return (exe, *argv[1:]), ""
+    exe = there.known(lambda: host.readlink(place / "exe"))
+    if exe is None:
+        return tuple(argv), ""
+    known = exe.removesuffix(_GONE)
+    name = str(PurePath(cwd, argv[0])) if "/" in argv[0] else argv[0]
+    found = there.program(host, name, env.get("PATH", ""))
+    if exe.endswith(_GONE):
+        if not found and there.stat(host, known) is None:
+            raise NotOurs(f"its program is gone: {clean(known)}", "it could not be put back")
+        return (tuple(argv) if found else (known, *argv[1:])), (
+            f"{clean(known)} was replaced since: putting it back would start the new one"
+        )
+    if found is None or not there.same(host, found, exe):  # by another name: the program itself is certain
+        return (exe, *argv[1:]), ""
     return tuple(argv), ""
-
-
-def _same(one: str, other: str) -> bool:
-    with suppress(OSError):
-        return Path(one).samefile(other)
-    return False
 
 
 def _address(argv: tuple[str, ...], url: str, env: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
@@ -125,7 +122,7 @@ def _address(argv: tuple[str, ...], url: str, env: Mapping[str, str]) -> tuple[t
     return (*argv, "--port", str(port)), f"its port was given by the kernel: it would be put back on {port}"
 
 
-def _log(process: Process, facts: ServerProcess, lineage: Lineage, log_dir: Path) -> tuple[str, str]:
+def _log(process: Process, facts: ServerProcess, lineage: Lineage, log_dir: PurePath) -> tuple[str, str]:
     if process.stderr:
         return process.stderr, ""
     path = log_dir / f"as-it-was-{urlsplit(facts.url).port or process.pid}.log"
@@ -134,17 +131,23 @@ def _log(process: Process, facts: ServerProcess, lineage: Lineage, log_dir: Path
 
 
 def _inherited(host: Host, place: Path) -> list[str]:
+    whose, ours = ("halotui's", Path("/proc/self")) if host.here else ("a login's", host.procfs / "self")
+    host.expect(*(str(where / name) for where in (place, ours) for _, name, _ in _INHERITED))
     return [
-        f"{what} would be as halotui's: {now}, not {was}"
+        f"{what} would be as {whose}: {now}, not {was}"
         for what, name, line in _INHERITED
         if (was := _first(host, place / name, line)) is not None
-        and (now := _first(host, Path("/proc/self", name), line)) is not None
+        and (now := _first(host, ours / name, line)) is not None
         and was != now
     ]
 
 
+def _unsayable(host: Host, env: Mapping[str, str]) -> list[str]:
+    """A far box's shell starts it, and can name some variables only."""
+    lost = [] if host.here else sorted(clean(name) for name in env if not shell.sayable(name))
+    return [f"its environment would lack {', '.join(lost)}"] if lost else []
+
+
 def _first(host: Host, path: Path, line: re.Pattern[str]) -> str | None:
-    with suppress(OSError):
-        found = line.search(os.fsdecode(host.read(path)))
-        return clean(found[1]) if found else None
-    return None
+    found = line.search(os.fsdecode(there.known(lambda: host.read(path)) or b""))
+    return clean(found[1]) if found else None

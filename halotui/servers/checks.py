@@ -323,10 +323,21 @@ def _logout(seen: Seen) -> Iterator[Check]:
     if logout.in_manager and logout.lingers is False:
         detail = "it runs under your systemd, which ends with your last session"
         yield _check("logout", title, Verdict.WARN, detail, "loginctl enable-linger")
+    elif logout.in_session and seen.kills and logout.far:
+        yield _left_there(title, logout.lingers)
     elif logout.in_session and seen.kills:
         fix = "Set KillUserProcesses=no in logind.conf; or loginctl enable-linger and run halotui by "
         detail = "logind kills what a session leaves behind (KillUserProcesses=yes)"
         yield _check("logout", title, Verdict.WARN, detail, fix + "systemd-run --user --scope")
+
+
+def _left_there(title: str, lingers: bool | None) -> Check:
+    """A far box would end it with our login, unless its user's systemd takes it."""
+    if lingers:
+        return _check("logout", title, Verdict.OK, "it runs in a scope of your systemd there, which lingers")
+    verdict = Verdict.UNKNOWN if lingers is None else Verdict.FAIL
+    detail = "logind there kills what a login leaves behind (KillUserProcesses=yes)"
+    return _check("logout", title, verdict, detail, "On that box: loginctl enable-linger")
 
 
 def _notes(seen: Seen) -> Iterator[Check]:

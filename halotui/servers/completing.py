@@ -22,6 +22,8 @@ from halotui.collectors.llama_answers import HttpKind, HttpProblem, refusal
 if TYPE_CHECKING:
     import httpx
 
+    from halotui.collectors.http_wire import Door
+
 T = TypeVar("T")
 
 BODY = 1 << 20  # bytes of an answer
@@ -136,25 +138,35 @@ def _refused(status: int, said: bytes) -> HttpProblem:
 
 
 @asynccontextmanager
-async def completer(url: str, api_key: str | None) -> AsyncGenerator[Completer, None]:
-    """Without any time limit: the caller's ends it."""
+async def completer(
+    url: str, api_key: str | None, door: Door | None = None
+) -> AsyncGenerator[Completer, None]:
+    """Without any time limit: the caller's ends it. ``door`` leads to the servers of a far box."""
     import httpx
 
-    unix = url.startswith("unix:")
-    transport = httpx.AsyncHTTPTransport(
-        uds=url.removeprefix("unix:") if unix else None,
-        verify=url.startswith("https:") and not _loopback(url),
-        trust_env=False,
-    )
     with _plainly():
+        unix = url.startswith("unix:")
         async with httpx.AsyncClient(
-            transport=transport,
+            transport=await _transport(url, door),
             base_url="http://localhost" if unix else url,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=None,
             trust_env=False,
         ) as client:
             yield Completer(client)
+
+
+async def _transport(url: str, door: Door | None) -> httpx.AsyncHTTPTransport:
+    """Raises OSError: the door's."""
+    import httpx
+
+    from halotui.collectors.http_tls import transport
+
+    verify = url.startswith("https:") and not _loopback(url)
+    if door is not None:
+        return await transport(url, door, verify=verify, limits=httpx.Limits())
+    path = url.removeprefix("unix:") if url.startswith("unix:") else None
+    return httpx.AsyncHTTPTransport(uds=path, verify=verify, trust_env=False)
 
 
 @contextmanager
@@ -164,7 +176,7 @@ def _plainly() -> Iterator[None]:
 
     try:
         yield
-    except (httpx.ConnectError, httpx.ConnectTimeout):
+    except (httpx.ConnectError, httpx.ConnectTimeout, OSError):  # the latter: no way to a far box
         raise HttpProblem(HttpKind.REFUSED, "no connection") from None
     except (httpx.NetworkError, httpx.RemoteProtocolError):
         raise HttpProblem(HttpKind.FAILED, "broken HTTP: it closed the connection") from None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
 from halotui.collectors import llama_process
 from halotui.safe import clean
-from halotui.servers import as_it_was, containers, lineage, runners, units
+from halotui.servers import as_it_was, containers, lineage, runners, there, units
 from halotui.servers.launch import Launch, Runner
 from halotui.servers.lineage import NotOurs
 from halotui.servers.secret import is_secret, masked
@@ -27,12 +26,12 @@ _HERE = ("./", "../")
 
 async def capture(sight: Sight, inside: containers.Inside) -> Running:
     """Raises ActionError where it could not be put back."""
-    container = await containers.look(sight.hands, inside, runners.client_env())
+    container = await containers.look(sight.hands, inside, sight.client)
     if container.unit:
-        unit = await units.look(sight.hands, container.unit, runners.client_env())
+        unit = await units.look(sight.hands, container.unit, sight.client)
         return by_unit(_published_at(sight, container), unit)
     if container.runner in (Runner.TOOLBOX, Runner.DISTROBOX):
-        lineage.refuse_others(sight.process)
+        lineage.refuse_others(sight.host, sight.process)
         return _boxed(sight, container)
     if container.main_pid not in (sight.process.pid, *(kin.pid for kin in sight.lineage.kin)):
         raise NotOurs(
@@ -97,18 +96,19 @@ def _made_again(sight: Sight, container: containers.Container) -> Launch:
 
 
 def _detached(sight: Sight, runner: Runner, argv: tuple[str, ...], env: Mapping[str, str]) -> Launch:
-    cwd = sight.process.cwd if sight.process.cwd and Path(sight.process.cwd).is_dir() else "/"
+    cwd = sight.process.cwd
+    cwd = cwd if cwd and there.is_directory(sight.host, cwd) else "/"
     return Launch(
         name=sight.name,
         runner=runner,
         argv=argv,
-        env={**runners.client_env(), **env, **sight.mark},
+        env={**sight.client, **env, **sight.mark},
         cwd=cwd,
         log=str(sight.log_dir / f"as-it-was-{urlsplit(sight.facts.url).port}.log"),
         url=sight.facts.url,
         api_key=sight.facts.api_key,
         model=sight.facts.model_path or "",
-        weights_bytes=as_it_was.weights(sight.facts.model_path or ""),
+        weights_bytes=as_it_was.weights(sight.host, sight.facts.model_path or ""),
     )
 
 
@@ -129,5 +129,6 @@ def by_unit(sight: Sight, unit: units.Unit) -> Running:
         url=sight.facts.url,
         api_key=sight.facts.api_key,
         model=sight.facts.model_path or "",
+        environ=sight.host.environ,
     )
     return sight.running(Runner.SYSTEMD, back, sight.env, unit=unit.name)

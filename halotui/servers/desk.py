@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
-from pathlib import Path
+from functools import wraps
+from pathlib import Path, PurePath
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -27,8 +29,9 @@ from halotui.actions import (
     Step,
     Verdict,
 )
-from halotui.hosts import Host
+from halotui.hosts import Host, LinkDown
 from halotui.hosts.hands import Hands
+from halotui.hosts.local_hands import LocalHands
 from halotui.safe import clean
 from halotui.servers import listing, profile_file, secret, unfinished
 from halotui.servers.as_profile import profile_of, withheld
@@ -44,9 +47,28 @@ from halotui.servers.unfinished import TAKEN_UP, WAYS
 _PACKAGES = str(Path(__file__).parents[2])  # where the worker finds us
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+Answer = Callable[P, Coroutine[Any, Any, T]]
+
+
+def reached(answer: Answer[P, T]) -> Answer[P, T]:
+    """Of a desk: a link that breaks meanwhile is no fact about the box."""
+
+    @wraps(answer)
+    async def asked(*args: P.args, **more: P.kwargs) -> T:
+        try:
+            return await answer(*args, **more)
+        except LinkDown:
+            raise ActionError("the box cannot be reached", "wait for the link, then try again") from None
+
+    return asked
+
+
 class LocalDesk:
-    """``actions.Desk`` on this box. ``profiles`` is asked each time, so that an edit of the file counts;
-    ``config_file`` is where ``save`` writes; ``api_key`` is for servers that do not tell theirs;
+    """``actions.Desk`` of one box, this one or a far one: its state, profiles and keys are here in any case.
+    ``host`` and ``hands`` stay the caller's. ``profiles`` is asked each time, so that an edit of the file
+    counts; ``config_file`` is where ``save`` writes; ``api_key`` is for servers that do not tell theirs;
     ``shipped``: whether the presets are offered too; ``patience``: None for the usual one.
     """
 
@@ -74,31 +96,38 @@ class LocalDesk:
         self._shipped = shipped
         self._patience = patience or Patience()
         self._book = Book(self._state / "launches")
+        self._here = LocalHands()  # a worker is a process of ours, wherever it works
         self._drafter = Drafter(host, hands, self._state, api_key)
         self._waiting: set[str] = set()  # plans that nobody has said yes to
         self._work: Undertaking | None = None
 
     # --- what there is
 
+    @reached
     async def servers(self) -> list[ServerRow]:
-        return await listing.servers(self._host, self._hands, self._urls, self._logs)
+        logs = await asyncio.to_thread(self._logs)
+        return await listing.servers(self._host, self._hands, self._urls, logs)
 
+    @reached
     async def profiles(self, server: str = "") -> list[ProfileRow]:
         own, everything = self._profiles()
         now = await self._running(server) if server else None
-        return listing.profiles(own, everything, now)
+        return await asyncio.to_thread(listing.profiles, self._host, own, everything, now)
 
+    @reached
     async def form(self, server: str) -> list[Field]:
         return listing.form(await self._running(server))
 
+    @reached
     async def swap_profile(self, server: str) -> str | None:
         own, everything = self._profiles()
         now = await self._running(server)
-        rows = listing.profiles(own, everything, now)
+        rows = await asyncio.to_thread(listing.profiles, self._host, own, everything, now)
         return listing.other_profile(rows, everything, now, self._book.changed())
 
     # --- what would happen
 
+    @reached
     async def prepare(self, ask: Ask) -> Proposal:
         current = self._book.current()
         if ask.kind is Kind.FINISH or (ask.kind is Kind.UNDO and current is not None):
@@ -153,7 +182,7 @@ class LocalDesk:
     async def _follower(self, last: Journal) -> Running | None:
         """What the last one started; where something ran before it, what has come in its place since."""
         after, new = last.plan.after, last.new
-        if new is not None and self._hands.alive(new):
+        if new is not None and await asyncio.to_thread(self._hands.alive, new):
             return await self._running(str(new.pid))
         if after is not None and last.plan.before is not None:
             with suppress(ActionError):  # nobody, or none of ours: its port will be looked at
@@ -196,14 +225,25 @@ class LocalDesk:
             raise ActionError(f"an earlier relaunch was cut off while {journal.step}", WAYS)
         if not taken_up and id_ not in self._waiting:
             raise ActionError("there is no such plan", "prepare it again")
-        roots = ("--sysfs", str(self._host.sysfs), "--procfs", str(self._host.procfs))
-        patience = ("--patience", msgspec.json.encode(self._patience).decode())
-        worker = ("-P", "-m", "halotui.servers.worker", "--state", str(self._state))
-        argv = (self._python, *worker, *roots, *patience)
+        argv = (self._python, "-P", "-m", "halotui.servers.worker", "--state", str(self._state), *self._way())
         what = f"--{id_}" if taken_up else id_
-        work = Undertaking.begin(id_, (*argv, what), _environment(), self._logs / "worker.log")
+        errors = self._state / "logs" / "worker.log"
+        work = Undertaking.begin(id_, (*argv, what), _environment(), errors)
         self._waiting.discard(id_)
         return work
+
+    def _way(self) -> tuple[str, ...]:
+        """The worker's own way to the box."""
+        roots = ("--sysfs", str(self._host.sysfs), "--procfs", str(self._host.procfs))
+        patience = ("--patience", msgspec.json.encode(self._patience).decode())
+        if self._host.here:
+            return (*roots, *patience)
+        from halotui.hosts.ssh import SshHost
+
+        assert isinstance(self._host, SshHost)
+        config = self._host.far.ssh_config
+        ssh = ("--ssh", self._host.far.target, *(("--ssh-config", str(config)) if config else ()))
+        return (*roots, *patience, *ssh)
 
     def _broken(self, work: Undertaking) -> ActionError:
         """It has ended without a word on how."""
@@ -246,6 +286,7 @@ class LocalDesk:
         journal = self._book.last()
         return journal.outcome if journal is not None else None
 
+    @reached
     async def save(self, server: str, name: str) -> str:
         if name in self._profiles()[0]:
             raise ActionError(f"there is a profile {name}", "take another name")
@@ -264,9 +305,8 @@ class LocalDesk:
 
     # --- small things
 
-    @property
-    def _logs(self) -> Path:
-        return self._state / "logs"
+    def _logs(self) -> PurePath:
+        return self._drafter.logs
 
     def _profiles(self) -> tuple[Mapping[str, Profile], Mapping[str, Profile]]:
         """The user's own, and all that are offered. Raises ActionError: the file has been edited badly."""
@@ -279,7 +319,8 @@ class LocalDesk:
     async def _running(self, server: str) -> Running:
         """Raises ActionError: none, several, not ours."""
         pid = await find(self._host, self._hands, server)
-        return await inspect(self._host, self._hands, pid, log_dir=self._logs)
+        logs = await asyncio.to_thread(self._logs)
+        return await inspect(self._host, self._hands, pid, log_dir=logs)
 
     def _save(self, now: Running, name: str) -> None:
         """Its key goes into a file beside the settings. Raises ActionError; nothing is left behind then."""
@@ -295,7 +336,7 @@ class LocalDesk:
         return None
 
     def _at_it(self, journal: Journal) -> bool:
-        return self._hands.alive(journal.owner)
+        return self._here.alive(journal.owner)
 
 
 def _environment() -> dict[str, str]:

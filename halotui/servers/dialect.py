@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePath
@@ -16,12 +16,15 @@ from msgspec.structs import replace
 
 from halotui import private
 from halotui.actions import ActionError
+from halotui.hosts import LinkDown
 from halotui.safe import clean
+from halotui.servers import there
 from halotui.servers.secret import masked, plain
 from halotui.servers.settings import BY_NAME, text_of
 from halotui.servers.vocabulary import LOAD_MODES, LOADING, Word, is_flag, values
 
 if TYPE_CHECKING:
+    from halotui.hosts import Host
     from halotui.hosts.hands import Hands
 
 HELP_SECONDS = 30.0  # a big binary on a cold disk
@@ -132,6 +135,7 @@ def harmless(env: Mapping[str, str]) -> dict[str, str]:
 
 
 async def read_dialect(
+    host: Host,
     hands: Hands,
     probe: Sequence[str],
     cache: Path,
@@ -146,7 +150,7 @@ async def read_dialect(
     the file, and a binary in a container is asked each time. Raises ActionError when it does not run.
     """
     name = clean(PurePath(probe[-1]).name)
-    stamp = _stamp(probe, env, cwd) if stamp is None else stamp
+    stamp = await asyncio.to_thread(_stamp, host, probe, env, cwd) if stamp is None else stamp
     key = "\0".join([*probe, stamp])
     known = _cached(cache)
     if stamp and key in known:
@@ -175,6 +179,8 @@ async def _ask(
         )
     except TimeoutError:
         raise ActionError(f"{name} {question} gave no answer in {HELP_SECONDS:.0f} s") from None
+    except LinkDown:
+        raise
     except OSError as error:
         raise ActionError(f"{name} does not run: {error.strerror or error}", clean(probe[0])) from None
     if done.code:
@@ -186,18 +192,18 @@ async def _ask(
     return done.out + "\n" + done.err
 
 
-def _stamp(probe: Sequence[str], env: Mapping[str, str] | None, cwd: str | None) -> str:
+def _stamp(host: Host, probe: Sequence[str], env: Mapping[str, str] | None, cwd: str | None) -> str:
     """Of each file of the command: the program may be a script, or the argument of a loader."""
     if PurePath(probe[0]).name in _CLIENTS:
         return ""
     environ = env or {}
-    program = probe[0] if "/" in probe[0] else shutil.which(probe[0], path=environ.get("PATH"))
+    path = environ.get("PATH", host.environ.get("PATH", ""))
+    program = probe[0] if "/" in probe[0] else there.program(host, probe[0], path)
     files = [program, *(word for word in probe[1:] if word.startswith("/"))]
-    try:
-        stats = [Path(cwd or "", file).stat() for file in files if file]
-    except OSError:
+    stats = [there.stat(host, PurePath(cwd or "", file)) for file in files if file]
+    marks = [f"{stat.mtime!r}+{stat.size}" for stat in stats if stat is not None]
+    if len(marks) != len(stats):
         return ""
-    marks = [f"{stat.st_mtime_ns}+{stat.st_size}" for stat in stats]
     return " ".join([*marks, environ.get("LD_LIBRARY_PATH", "")]) if marks else ""
 
 

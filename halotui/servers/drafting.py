@@ -16,10 +16,10 @@ from msgspec.structs import replace
 
 from halotui import private
 from halotui.actions import ActionError, Ask, Check, Proposal, Value, Verdict
-from halotui.hosts import Host
+from halotui.hosts import Host, LinkDown
 from halotui.hosts.hands import Hands
 from halotui.safe import clean
-from halotui.servers import diff, runners, secret, stopping
+from halotui.servers import diff, runners, secret, stopping, there
 from halotui.servers.as_it_was import weights
 from halotui.servers.dialect import Dialect, UnknownFlags, harmless, read_dialect, render
 from halotui.servers.launch import Before, Launch, Plan, Runner
@@ -50,8 +50,13 @@ class Drafter:
     def __init__(self, host: Host, hands: Hands, state: Path, api_key: str | None) -> None:
         self.host = host
         self.hands = hands
-        self.state = state
+        self.state = state  # ours, here
         self._api_key = api_key  # of servers that do not tell theirs
+
+    @property
+    def logs(self) -> PurePath:
+        """On that box: where it says what is said nowhere else."""
+        return (self.state if self.host.here else there.state(self.host)) / "logs"
 
     async def change(self, ask: Ask, running: Running | None, profiles: Mapping[str, Profile]) -> Draft:
         """Start a profile, or what runs with other flags, in the place of ``running``. Raises ActionError."""
@@ -63,9 +68,9 @@ class Drafter:
             running,
             ask.patch,
             revealed(ask.extra, running),
-            os.environ,
             name=ask.profile or "",
             profiles=profiles,
+            **await asyncio.to_thread(there.login, self.host),
         )
         observing = asyncio.ensure_future(self._observe(running))
         try:
@@ -78,9 +83,10 @@ class Drafter:
             return self._refused(id_, ask, running, wish, [check])
         finally:
             seen = await observing
-        log = wish.log or str(self.state / "logs" / f"{log_name(wish.name)}.log")
+        log = wish.log or str(self.logs / f"{log_name(wish.name)}.log")
         key_file = await asyncio.to_thread(self._key_file, wish)
-        launch = runners.launch(wish, arguments, id=id_, log=log, key_file=key_file)
+        environ = self.host.environ
+        launch = runners.launch(wish, arguments, id=id_, log=log, key_file=key_file, environ=environ)
         settings = from_environment(wish.env) | values(parse(arguments, dialect))
         backend = profile.backend if profile is not None else None  # a guess by path is no promise
         expect = expect_of(settings, backend or None, speculates(settings))
@@ -89,7 +95,7 @@ class Drafter:
             name=aim(ask, running),
             expect=expect,
             api_key=launch.api_key or self._api_key,
-            weights_bytes=await asyncio.to_thread(weights, launch.model),
+            weights_bytes=await asyncio.to_thread(weights, self.host, launch.model),
         )
         checks = await preflight(
             wish, launch, arguments, dialect, running, self.host, self.hands, busy=seen.busy
@@ -156,10 +162,11 @@ class Drafter:
             return Dialect()
         await self._box_is_there(wish)
         return await read_dialect(
+            self.host,
             self.hands,
             runners.probe(replace(wish, env=harmless(wish.env))),
             self.state / "dialects.json",
-            env=wish.env if wish.runner is Runner.PLAIN else runners.client_env(),
+            env=wish.env if wish.runner is Runner.PLAIN else runners.client_env(self.host.environ),
             cwd=wish.cwd,
         )
 
@@ -170,6 +177,8 @@ class Drafter:
             return
         try:
             done = await self.hands.run(("podman", "container", "exists", wish.container))
+        except LinkDown:
+            raise
         except (OSError, TimeoutError):
             return
         if done.code == 1:
@@ -177,8 +186,9 @@ class Drafter:
             raise ActionError(f"there is no {wish.runner} {clean(wish.container)}", clean(how))
 
     def _key_file(self, wish: Wish) -> str:
-        """One file a key, however often it is asked for; its name tells nothing. Empty: none is needed."""
-        if wish.runner not in KEYED or not wish.api_key:
+        """One file a key, however often it is asked for; its name tells nothing. Empty: none is needed, or
+        the box is a far one: no key of ours is written there."""
+        if wish.runner not in KEYED or not wish.api_key or not self.host.here:
             return ""
         directory = self.state / "keys"
         for path in directory.glob("*"):
@@ -234,7 +244,7 @@ class Drafter:
             ("model", "Model", [launch.model] if launch.model.startswith("/") else []),
             ("cwd", "Directory", [launch.cwd]),
         ):
-            if gone := [path for path in paths if not Path(path).exists()]:
+            if gone := [path for path in paths if there.stat(self.host, path) is None]:
                 checks.append(_failed(id_, title, f"{gone[0]} has gone"))
             elif paths:
                 checks.append(_passed(id_, title, "is there"))

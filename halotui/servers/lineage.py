@@ -13,6 +13,7 @@ from halotui.actions import ActionError
 from halotui.collectors import llama_process
 from halotui.hosts import Host, Process
 from halotui.safe import clean
+from halotui.servers import there
 
 # They own the servers that they start: one that is stopped they start again, or report as broken.
 MANAGERS = (
@@ -62,8 +63,8 @@ def of(host: Host, process: Process) -> Lineage:
         kin=_kin(host, process.pid),
         cgroup=cgroup(host, process.pid),
         terminal=_stat(host, process.pid)[4:5] not in ([], ["0"]),
-        foreign_files=_foreign(place),
-        ours=_text(host, Path("/proc/self/cgroup")),
+        foreign_files=_foreign(host, place),
+        ours=_text(host, _self(host) / "cgroup"),
     )
 
 
@@ -105,9 +106,9 @@ def refuse_owned(process: Process, lineage: Lineage) -> None:
                 raise NotOurs(f"it belongs to {manager} ({kin.name}, pid {kin.pid})", hint)
 
 
-def refuse_others(process: Process) -> None:
+def refuse_others(host: Host, process: Process) -> None:
     """Another user's. Raises ``NotOurs``."""
-    if process.uid is None or process.uid != os.geteuid():
+    if process.uid is None or process.uid != host.user.uid:
         owner = "of an unknown user" if process.uid is None else f"of user {process.uid}"
         raise NotOurs(f"process {process.pid} is {owner}", "run halotui as that user")
 
@@ -116,6 +117,7 @@ def _kin(host: Host, pid: int) -> tuple[Kin, ...]:
     kin: list[Kin] = []
     while len(kin) < _LONGEST and (pid := parent(host, pid)) > 1:
         place = host.procfs / str(pid)
+        host.expect(*(str(place / name) for name in ("stat", "cmdline", "comm")))
         words = _text(host, place / "cmdline").split("\0")[:3]
         name = clean(_text(host, place / "comm").rstrip("\n"))
         kin.append(Kin(pid, name, tuple(PurePath(clean(word)).name for word in words)))
@@ -127,13 +129,16 @@ def _stat(host: Host, pid: int) -> list[str]:
     return _text(host, host.procfs / str(pid) / "stat").rpartition(")")[2].split()
 
 
-def _foreign(place: Path) -> bool:
-    with suppress(OSError):
-        return (place / "ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
-    return False
+def _foreign(host: Host, place: Path) -> bool:
+    its = there.known(lambda: host.readlink(place / "ns/mnt"))
+    ours = there.known(lambda: host.readlink(_self(host) / "ns/mnt"))
+    return its is not None and ours is not None and its != ours
+
+
+def _self(host: Host) -> Path:
+    """Of us, or of our login there."""
+    return Path("/proc/self") if host.here else host.procfs / "self"
 
 
 def _text(host: Host, path: Path) -> str:
-    with suppress(OSError):
-        return os.fsdecode(host.read(path))
-    return ""
+    return os.fsdecode(there.known(lambda: host.read(path)) or b"")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from msgspec.structs import replace
 
@@ -16,7 +15,7 @@ from halotui.hosts import Host
 from halotui.hosts.hands import Hands
 from halotui.model import ServerProcess
 from halotui.safe import clean
-from halotui.servers import diff, secret, unfinished
+from halotui.servers import diff, secret, there, unfinished
 from halotui.servers.journal import Journal
 from halotui.servers.launch import Runner
 from halotui.servers.profile import Profile, as_text, resolve
@@ -26,7 +25,7 @@ from halotui.servers.vocabulary import from_environment, parse
 from halotui.servers.wish import wish_of
 
 
-async def servers(host: Host, hands: Hands, urls: Sequence[str], log_dir: Path) -> list[ServerRow]:
+async def servers(host: Host, hands: Hands, urls: Sequence[str], log_dir: PurePath) -> list[ServerRow]:
     """Every llama-server of this box, and what answers at ``urls``; why not, where it may not be touched."""
     found = {facts.pid: facts for facts in await asyncio.to_thread(_find, host, urls)}
     rows = (_server(host, hands, facts, log_dir) for facts in found.values())
@@ -37,7 +36,7 @@ def _find(host: Host, urls: Sequence[str]) -> list[ServerProcess]:
     return [*llama_process.find(host, ()), *(llama_process.find(host, urls) if urls else ())]
 
 
-async def _server(host: Host, hands: Hands, facts: ServerProcess, log_dir: Path) -> ServerRow:
+async def _server(host: Host, hands: Hands, facts: ServerProcess, log_dir: PurePath) -> ServerRow:
     row = ServerRow(
         url=facts.url,
         pid=facts.pid,
@@ -59,13 +58,15 @@ async def _server(host: Host, hands: Hands, facts: ServerProcess, log_dir: Path)
 
 
 def profiles(
-    own: Mapping[str, Profile], everything: Mapping[str, Profile], now: Running | None
+    host: Host, own: Mapping[str, Profile], everything: Mapping[str, Profile], now: Running | None
 ) -> list[ProfileRow]:
     """In the order of ``everything``; with ``now``, whether each could take its place."""
-    return [_profile(name, name not in own, everything, now) for name in everything]
+    return [_profile(host, name, name not in own, everything, now) for name in everything]
 
 
-def _profile(name: str, preset: bool, everything: Mapping[str, Profile], now: Running | None) -> ProfileRow:
+def _profile(
+    host: Host, name: str, preset: bool, everything: Mapping[str, Profile], now: Running | None
+) -> ProfileRow:
     try:
         profile = resolve(name, everything)
     except ActionError as error:
@@ -73,7 +74,7 @@ def _profile(name: str, preset: bool, everything: Mapping[str, Profile], now: Ru
     problem = ""
     if now is not None:
         try:
-            wish_of(profile, now, {}, None, os.environ, name=name, profiles=everything)
+            wish_of(profile, now, {}, None, name=name, profiles=everything, **there.login(host))
         except ActionError as error:
             problem = error.reason
     return ProfileRow(

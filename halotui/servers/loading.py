@@ -21,7 +21,7 @@ class Loading:
 
     def __init__(self, host: Host, launch: Launch, pool: Callable[[], int | None]) -> None:
         self._host = host
-        self._weights = launch.weights_bytes or weights(launch.model)
+        self._weights = launch.weights_bytes or weights(host, launch.model)
         self._pool = pool
         self._before = pool()
         self._most = 0.0

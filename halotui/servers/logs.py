@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
+from stat import S_ISREG
+
+from halotui.hosts import Host
 
 KEPT = 20
 _NEVER = ("worker.log",)
+
+
+def old(host: Host, directory: PurePath, held: Iterable[str], most: int = KEPT) -> list[str]:
+    """The oldest logs on a far box beyond ``most``; never one of ``held``. Raises OSError."""
+    names = [name for name in host.listdir(str(directory)) if name.endswith(".log")]
+    found = {str(directory / name): host.stat(str(directory / name)) for name in names}
+    logs = sorted(
+        (path for path, about in found.items() if S_ISREG(about.mode)), key=lambda path: -found[path].mtime
+    )
+    return [path for path in logs[most:] if path not in set(held)]
 
 
 def prune(directory: Path, held: Iterable[str], most: int = KEPT) -> None:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from halotui.actions import ActionError, Check, Value
 from halotui.gguf.model_file import Header, read_header
-from halotui.hosts import Host
+from halotui.hosts import Host, LinkDown
 from halotui.hosts.hands import Hands
 from halotui.servers import room, runners
 from halotui.servers.checks import judged
@@ -72,8 +72,8 @@ async def preflight(
     look = await _aside(lambda: files_and_devices(wish, launch, arguments, host), unseen)
     answers, (model, draft), old, (taken, holders) = await asyncio.gather(
         _answers(wish, launch, arguments, dialect, hands, None if look.get("cwd") else launch.cwd),
-        _both(_header(paths[0]), _header(paths[1])),
-        _old_need(running, dialect),
+        _both(_header(host, paths[0]), _header(host, paths[1])),
+        _old_need(host, running, dialect),
         _aside(lambda: taken_ports(ports, host, hands), nobody),
     )
     seen = Seen(
@@ -94,7 +94,7 @@ async def preflight(
     pid = running.process.pid if running else None
     expected = old.least if old and running and running.facts.backend != "cpu" else None
     space = await _aside(lambda: room.read(host, pid, expected), Room())
-    return judged(replace(seen, room=space, need=_need(seen)))
+    return judged(replace(seen, room=space, need=await _aside(lambda: _need(host, seen), None)))
 
 
 async def _both(one: Any, other: Any) -> tuple[Model, Model]:
@@ -127,44 +127,46 @@ async def _aside(look: Callable[[], T], instead: T, seconds: float = LOOK_SECOND
     try:
         async with asyncio.timeout(seconds):
             return await future
+    except LinkDown:
+        raise
     except (TimeoutError, OSError):
         return instead
 
 
-async def _header(path: PurePath | None) -> Model:
+async def _header(host: Host, path: PurePath | None) -> Model:
     if path is None:
         return None
 
     def look() -> Model:
         try:
-            return read_header(Path(path))
+            return read_header(Path(path), host)
         except ActionError as error:
             return error
 
     return await _aside(look, ActionError(f"{path.name} cannot be read within {LOOK_SECONDS:.0f} s"))
 
 
-async def _old_need(running: Running | None, dialect: Dialect) -> Need | None:
+async def _old_need(host: Host, running: Running | None, dialect: Dialect) -> Need | None:
     """What the server that leaves was reckoned to take: for a share that the driver does not tell."""
     if running is None:
         return None
     said = from_environment(running.env) | values(parse(running.arguments, dialect))
     name, draft = said.get("model"), said.get("draft")
-    model = await _header(PurePath(running.cwd, str(name)) if name else None)
-    small = await _header(PurePath(running.cwd, str(draft)) if draft else None)
+    model = await _header(host, PurePath(running.cwd, str(name)) if name else None)
+    small = await _header(host, PurePath(running.cwd, str(draft)) if draft else None)
     if not isinstance(model, Header):
         return None
     return need(model, layout(said), small if isinstance(small, Header) else None, layout(said, draft=True))
 
 
-def _need(seen: Seen) -> Need | None:
+def _need(host: Host, seen: Seen) -> Need | None:
     if not isinstance(seen.model, Header):
         return None
     draft = seen.draft if isinstance(seen.draft, Header) else None
     projectors = [file.path for file in seen.files if file.flag in _PROJECTOR and not file.problem]
     weights = 0
     with suppress(OSError):
-        weights = sum(Path(path).stat().st_size for path in projectors)
+        weights = sum(host.stat(path).size for path in projectors)
     return need(seen.model, layout(seen.values), draft, layout(seen.values, draft=True), weights)
 
 
@@ -202,6 +204,8 @@ async def _run(
 ) -> Answer:
     try:
         return await hands.run(argv, env=env, cwd=cwd, seconds=seconds)
+    except LinkDown:
+        raise
     except TimeoutError:
         return f"{PurePath(argv[0]).name} did not answer within {seconds:.0f} s"
     except (OSError, ValueError) as error:

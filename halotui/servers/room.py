@@ -44,6 +44,7 @@ def read(host: Host, pid: int | None, expected_bytes: int | None = None) -> Room
 def held(host: Host, pid: int) -> tuple[int, int]:
     """GTT and VRAM of a process, each client of the driver once; 0 where the driver tells nothing."""
     clients: dict[str, dict[str, str]] = {}
+    host.expect(str(host.procfs / str(pid) / "fdinfo/*"))
     for path in host.glob(host.procfs / str(pid) / "fdinfo", "*"):
         try:
             lines = host.read(path).decode("ascii", "replace").splitlines()

@@ -59,8 +59,9 @@ def launch(
     key_file: str = "",
     environ: Mapping[str, str] | None = None,
 ) -> Launch:
-    """The way to start ``wish`` with ``arguments`` (rendered, without keys). ``environ`` is ours, for the
-    clients of containers. Raises ActionError where a secret could only pass by command line.
+    """The way to start ``wish`` with ``arguments`` (rendered, without keys). ``environ`` is the login's there
+    (None: ours), for the clients of containers. Raises ActionError where a secret could only pass by command
+    line.
     """
     marks = {MARK: id} | ({PROFILE: wish.name} if wish.name else {})
     order = _Order(wish, arguments, marks, log, key_file, client_env(environ))
@@ -97,13 +98,21 @@ def entered(runner: Runner, container: str, env: Mapping[str, str], words: Seque
     return (*enter, *(("env", *pairs) if pairs else ()), *words)
 
 
-def unit_launch(unit: units.Unit, *, name: str, url: str, api_key: str | None, model: str = "") -> Launch:
+def unit_launch(
+    unit: units.Unit,
+    *,
+    name: str,
+    url: str,
+    api_key: str | None,
+    model: str = "",
+    environ: Mapping[str, str] | None = None,
+) -> Launch:
     """A service of the user, started by systemd. What it runs stands in the unit."""
     return Launch(
         name=name,
         runner=Runner.SYSTEMD,
         argv=unit.start,
-        env=client_env(),
+        env=client_env(environ),
         url=url,
         api_key=api_key,
         hands_over=True,
@@ -155,7 +164,9 @@ def _engine(order: _Order) -> Launch:
 
 def _unit(order: _Order) -> Launch:
     wish = order.wish
-    started = unit_launch(units.Unit(name=wish.unit), name=wish.name, url=wish.url, api_key=wish.api_key)
+    started = unit_launch(
+        units.Unit(name=wish.unit), name=wish.name, url=wish.url, api_key=wish.api_key, environ={}
+    )
     return replace(started, env=order.client, load_seconds=wish.load_seconds or started.load_seconds)
 
 

@@ -5,7 +5,7 @@ before anything is touched.
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from pathlib import PurePath
 from urllib.parse import urlsplit
 
 from halotui.actions import ActionError
@@ -14,15 +14,17 @@ from halotui.hosts import Host
 from halotui.hosts.hands import MARK, Hands
 from halotui.model import ServerProcess
 from halotui.safe import clean
-from halotui.servers import as_it_was, contained, containers, lineage, runners, units
+from halotui.servers import as_it_was, contained, containers, lineage, units
 from halotui.servers.launch import Runner
 from halotui.servers.lineage import NotOurs
 from halotui.servers.sight import Running, Sight, look, session_free
 
+NOWHERE = PurePath("/nonexistent")
+
 __all__ = ["NotOurs", "Running", "find", "inspect", "session_free"]
 
 
-async def inspect(host: Host, hands: Hands, pid: int, *, log_dir: Path) -> Running:
+async def inspect(host: Host, hands: Hands, pid: int, *, log_dir: PurePath) -> Running:
     """All about one server. ``log_dir`` is for what it would say once it is put back, where its output goes
     to no file now. Raises ``NotOurs``."""
     sight = await look(host, hands, pid, log_dir)
@@ -32,15 +34,15 @@ async def inspect(host: Host, hands: Hands, pid: int, *, log_dir: Path) -> Runni
         raise
     except ActionError as error:
         raise NotOurs(error.reason, error.hint) from None
-    if hands.identify(pid) != sight.who:
+    if await asyncio.to_thread(hands.identify, pid) != sight.who:
         raise NotOurs(f"process {pid} has just ended")
     return running
 
 
-async def find(host: Host, hands: Hands, server: str = "", *, log_dir: Path = Path("/nonexistent")) -> int:
+async def find(host: Host, hands: Hands, server: str = "", *, log_dir: PurePath = NOWHERE) -> int:
     """The pid of a server named by pid or URL; empty: the only one there is. Raises ActionError."""
     if server.isdecimal():
-        if hands.identify(int(server)) is None:
+        if await asyncio.to_thread(hands.identify, int(server)) is None:
             raise NotOurs(f"there is no process {server}", "halotui servers lists what runs")
         return int(server)
     found = await asyncio.to_thread(llama_process.find, host, [server] if server else [])
@@ -64,7 +66,7 @@ async def _captured(sight: Sight) -> Running:
         return await contained.capture(sight, inside)
     if manager := cgroups.foreign(cgroup):
         raise NotOurs(f"it runs in a container of {manager}", "change it there")
-    lineage.refuse_others(sight.process)
+    lineage.refuse_others(sight.host, sight.process)
     if sight.lineage.foreign_files:
         raise NotOurs(
             "it sees other files than halotui: a sandbox, or another container", "run halotui in there"
@@ -72,7 +74,7 @@ async def _captured(sight: Sight) -> Running:
     if name := cgroups.system_unit(cgroup):
         await _refuse_system(sight, name)
     unit = await _service(sight)
-    return contained.by_unit(sight, unit) if unit else _plain(sight)
+    return contained.by_unit(sight, unit) if unit else await asyncio.to_thread(_plain, sight)
 
 
 def _plain(sight: Sight) -> Running:
@@ -98,7 +100,7 @@ async def _service(sight: Sight) -> units.Unit | None:
     name = cgroups.user_unit(sight.lineage.cgroup)
     if not name or sight.lineage.terminal or MARK in sight.process.environ:
         return None
-    unit = await units.look(sight.hands, name, runners.client_env())
+    unit = await units.look(sight.hands, name, sight.client)
     if not _is_it(unit, sight):
         return None
     if not unit.transient:
@@ -118,7 +120,7 @@ def _is_it(unit: units.Unit, sight: Sight) -> bool:
 async def _refuse_system(sight: Sight, name: str) -> None:
     if sight.lineage.terminal or MARK in sight.process.environ:
         return
-    unit = await units.look(sight.hands, name, runners.client_env(), ("systemctl",))
+    unit = await units.look(sight.hands, name, sight.client, ("systemctl",))
     if _is_it(unit, sight):
         raise NotOurs(f"{name} is a service of the box, and needs root", f"sudo systemctl stop {name}")
 
@@ -129,7 +131,7 @@ def _heads(host: Host, found: list[ServerProcess]) -> list[ServerProcess]:
     return [one for one in found if lineage.parent(host, one.pid) not in pids]
 
 
-async def _published(host: Host, hands: Hands, url: str, log_dir: Path) -> list[ServerProcess]:
+async def _published(host: Host, hands: Hands, url: str, log_dir: PurePath) -> list[ServerProcess]:
     """In containers with a network of their own, whose port the engine forwards."""
     found = []
     for one in await asyncio.to_thread(llama_process.find, host, []):

@@ -33,6 +33,7 @@ class Logout(Struct, frozen=True, kw_only=True):
     in_session: bool = False  # it will run in the scope of a login session
     in_manager: bool = False  # it will run under the user's own systemd
     lingers: bool | None = None
+    far: bool = False  # the login that starts it ends with our link
 
 
 class Seen(Struct, frozen=True, kw_only=True):

@@ -6,9 +6,8 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -19,7 +18,7 @@ from halotui.hosts import Host, Process
 from halotui.hosts.hands import Hands, Identity
 from halotui.model import ServerProcess
 from halotui.safe import clean
-from halotui.servers import lineage, runners
+from halotui.servers import lineage, runners, there
 from halotui.servers.as_it_was import AS_IT_WAS
 from halotui.servers.launch import Launch, Runner
 from halotui.servers.lineage import Lineage, NotOurs
@@ -72,7 +71,7 @@ class Sight(NamedTuple):
     binary: tuple[str, ...]
     arguments: tuple[str, ...]
     keys: dict[str, str]  # withdrawn from the arguments
-    log_dir: Path
+    log_dir: PurePath
 
     @property
     def profile(self) -> str:
@@ -86,6 +85,11 @@ class Sight(NamedTuple):
     def mark(self) -> dict[str, str]:
         """It stays a server of its profile when it is put back."""
         return {runners.PROFILE: self.profile} if self.profile else {}
+
+    @property
+    def client(self) -> dict[str, str]:
+        """What podman and systemctl need there."""
+        return runners.client_env(self.host.environ)
 
     @property
     def env(self) -> dict[str, str]:
@@ -113,9 +117,9 @@ def session_free(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not SESSION_VARIABLES.fullmatch(name)}
 
 
-async def look(host: Host, hands: Hands, pid: int, log_dir: Path) -> Sight:
+async def look(host: Host, hands: Hands, pid: int, log_dir: PurePath) -> Sight:
     """Raises ``NotOurs``: it is gone, no server, or somebody else looks after it."""
-    who = hands.identify(pid)
+    who = await asyncio.to_thread(hands.identify, pid)
     process = await asyncio.to_thread(_described, host, pid)
     if who is None or process is None:
         raise NotOurs(f"there is no process {pid}", "halotui servers lists what runs")
@@ -125,22 +129,23 @@ async def look(host: Host, hands: Hands, pid: int, log_dir: Path) -> Sight:
     launcher, arguments = llama_process.split(process.argv)
     kept, keys = withdraw(arguments)
     facts = llama_process.launch_facts(process)
-    facts = replace(facts, api_key=facts.api_key or _key_in_file(arguments, process))
+    key = facts.api_key or await asyncio.to_thread(_key_in_file, host, arguments, process)
+    facts = replace(facts, api_key=key)
     return Sight(host, hands, who, process, family, facts, tuple(launcher), kept, keys, log_dir)
 
 
 def _described(host: Host, pid: int) -> Process | None:
-    try:
-        name = os.fsdecode(host.read(host.procfs / str(pid) / "comm").rstrip(b"\n"))
-    except OSError:
+    comm = there.known(lambda: host.read(host.procfs / str(pid) / "comm"))
+    if comm is None:
         return None
+    name = os.fsdecode(comm.rstrip(b"\n"))
     return next((found for found in host.processes((name,), ()) if found.pid == pid), None)
 
 
-def _key_in_file(arguments: Sequence[str], process: Process) -> str | None:
+def _key_in_file(host: Host, arguments: Sequence[str], process: Process) -> str | None:
     """The first one."""
     files = [value for flag, value in pairwise(arguments) if flag == runners.KEY_FILE]
-    with suppress(OSError, UnicodeDecodeError):
-        if files and (keys := Path(process.cwd or "/", files[-1]).read_text().split()):
-            return keys[0]
-    return None
+    if not files:
+        return None
+    told = there.known(lambda: host.read(str(PurePath(process.cwd or "/", files[-1]))).decode().split())
+    return told[0] if told else None

@@ -15,8 +15,10 @@ from statistics import median
 from time import monotonic
 
 from halotui.actions import Speed
+from halotui.collectors.http_wire import Door
 from halotui.collectors.llama_answers import HttpProblem
 from halotui.collectors.llama_http import LlamaHttp
+from halotui.hosts import LinkDown
 from halotui.servers.completing import Completer, Timings, completer, drafting
 
 PREFILL_TOKENS, DECODE_TOKENS = 512, 128
@@ -76,6 +78,7 @@ async def measure(
     api_key: str | None,
     memory: Callable[[], int | None],
     *,
+    door: Door | None = None,
     seconds: float = 45.0,
     tell: Callable[[str], None] = lambda words: None,
 ) -> Speed:
@@ -88,12 +91,14 @@ async def measure(
     found = _Findings()
     watch = asyncio.create_task(_watch(memory, found))
     try:
-        async with asyncio.timeout(seconds), completer(url, api_key) as model:
-            await _check(model, LlamaHttp(url, api_key), found, monotonic() + seconds, tell)
+        async with asyncio.timeout(seconds), completer(url, api_key, door) as model:
+            await _check(model, LlamaHttp(url, api_key, door=door), found, monotonic() + seconds, tell)
     except TimeoutError:
         found.fall_back(f"too slow for a check of {seconds:g} s")
     except HttpProblem as problem:
         found.notes.append(problem.reason)
+    except LinkDown:
+        found.notes.append("the link was cut")
     finally:
         watch.cancel()
         await asyncio.wait({watch})

@@ -6,29 +6,36 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec.structs import replace
 
 from halotui.actions import Progress, Speed, Step
+from halotui.collectors.http_wire import door_of
 from halotui.collectors.llama_http import HttpKind, HttpProblem, LlamaHttp
 from halotui.collectors.llama_process import NAME
 from halotui.format import duration
-from halotui.hosts import Host
+from halotui.hosts import Host, LinkDown
 from halotui.hosts.hands import MARK, Hands, Identity
 from halotui.safe import clean
-from halotui.servers import pools, stopping, verify
+from halotui.servers import pools, stopping, there, verify
+from halotui.servers.guard import BACK, Guard
 from halotui.servers.journal import Book, Journal
 from halotui.servers.launch import Launch, Plan
 from halotui.servers.loading import Loading
 from halotui.servers.speed import measure
 from halotui.servers.stopping import Patience
 
+T = TypeVar("T")
+
 LOOK_SECONDS = 0.25
 HEALTH_SECONDS = 5.0
 LINGER_SECONDS = 70.0  # what the kernel keeps of closed connections
 TAIL_LINES = 15
-BACK = "-back"  # ends the mark of what was put back
+BEATS = 6  # in the time that the guard waits for one
+DISMISSALS = 30  # tries, a second between them
 _NO_PORT = "couldn't bind HTTP server socket"
 
 
@@ -59,6 +66,7 @@ class Steps:
         tell: Callable[[Progress], None],
         ask: Callable[[str], Awaitable[bool]],
         patience: Patience | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.journal = journal
         self.cancel = asyncio.Event()
@@ -68,6 +76,8 @@ class Steps:
         self._tell = tell
         self._ask = ask
         self._patience = patience or Patience()
+        self._guard = guard  # of a far box
+        self._beating: asyncio.Task[None] | None = None
         self._loading: Loading | None = None
         self._started: float | None = None  # when we started what loads now
         self._served = 0.0  # since when it serves
@@ -88,9 +98,12 @@ class Steps:
             self._hands, who, launch, may_kill, lambda text: self._say(step, text), self._patience
         )
         self._say(step, "waiting for its port and its memory")
-        await stopping.port_free(self._hands, launch.url, self._patience.port)
+        await self._port_free(launch, self._patience.port)
         pool = self._pool
         await stopping.memory_back(pool, self._plan.gtt_bytes, held, self._patience.memory)
+
+    async def _port_free(self, launch: Launch, seconds: float, *, lingering: bool = False) -> bool:
+        return await stopping.port_free(self._host, self._hands, launch.url, seconds, lingering=lingering)
 
     async def _take_down(self, who: Identity, launch: Launch | None) -> None:
         """It is ours and nobody uses it yet: no consent is needed."""
@@ -106,9 +119,9 @@ class Steps:
     async def _start(self, launch: Launch, mark: str) -> Identity:
         """Raises Failed, OSError."""
         self._write(Step.UNDOING if self.journal.undoing else Step.STARTING, f"starting {launch.name}")
-        self._loading = Loading(self._host, launch, self._pool)
+        self._loading = await asyncio.to_thread(Loading, self._host, launch, self._pool)
         self._started = time.monotonic()
-        self.journal = replace(self.journal, log_start=_size(launch.log))
+        self.journal = replace(self.journal, log_start=await asyncio.to_thread(self._size, launch.log))
         if launch.hands_over:
             new = await self._handed_over(launch)
         else:
@@ -130,7 +143,7 @@ class Steps:
     async def _handed_over(self, launch: Launch) -> Identity:
         """A command starts it; another one tells which process it is."""
         done = await self._hands.run(launch.argv, env=launch.env or None, seconds=self._patience.command)
-        if done.code:
+        if done.code and (self._host.here or not await self._found(launch)):  # asked twice, by a cut link
             raise Failed(f"{' '.join(launch.argv[:4])}: {clean(done.err.strip()) or f'code {done.code}'}")
         deadline = time.monotonic() + self._patience.command
         while time.monotonic() < deadline:
@@ -146,26 +159,26 @@ class Steps:
         if not self.journal.undoing and self.journal.step is not Step.LOADING:
             self._write(Step.LOADING, f"loading {launch.name}")
         began = time.monotonic()
-        http = verify.same_server(launch)
+        http = verify.same_server(self._host, launch)
         lingering = False
         try:
             while True:
-                if not self._hands.alive(new):
-                    tail = self._tail(launch)
+                if not await self._alive(new):
+                    tail = await self._tail(launch)
                     if not lingering and any(_NO_PORT in line for line in tail):
                         lingering = True
                         self._say(self.journal.step, "waiting for the kernel to forget old connections")
-                        await stopping.port_free(self._hands, launch.url, LINGER_SECONDS, lingering=True)
+                        await self._port_free(launch, LINGER_SECONDS, lingering=True)
                         mark = self._plan.id + (BACK if self.journal.undoing else "")
                         new = await self._start(launch, mark)
                         continue
                     raise Failed(self._last_words(new, tail), tail)
-                if await _healthy(http):
+                if await self._healthy(http):
                     break
                 self._stop_if_cancelled()
                 seconds = time.monotonic() - began
                 if seconds > launch.load_seconds:
-                    raise Failed(f"it did not serve within {duration(seconds)}", self._tail(launch))
+                    raise Failed(f"it did not serve within {duration(seconds)}", await self._tail(launch))
                 ratio = await asyncio.to_thread(self._ratio, launch, new)
                 self._say(self.journal.step, f"loading {launch.name}", ratio)
                 await asyncio.sleep(LOOK_SECONDS)
@@ -191,24 +204,27 @@ class Steps:
         """Raises Failed, Cancelled."""
         self._write(Step.VERIFYING)
         new = self.journal.new
-        http = verify.same_server(after)
+        http = verify.same_server(self._host, after)
         try:
-            facts = await asyncio.to_thread(verify.log_facts, after.log, self.journal.log_start)
-            shown = await verify.look(http, facts)
+            start = self.journal.log_start
+            facts = await asyncio.to_thread(verify.log_facts, self._host, after.log, start)
+            shown = await self._through(lambda: verify.look(http, facts))
         except HttpProblem as problem:
             if problem.kind is HttpKind.LOCKED:
                 self._note("its API key is not known: only that it serves was verified")
                 return
-            raise Failed(f"it serves, but does not answer: {problem.reason}", self._tail(after)) from None
+            tail = await self._tail(after)
+            raise Failed(f"it serves, but does not answer: {problem.reason}", tail) from None
         except TimeoutError:
-            raise Failed("it serves, but does not answer", self._tail(after)) from None
+            raise Failed("it serves, but does not answer", await self._tail(after)) from None
         finally:
             await http.aclose()
-        if new is not None and not self._hands.alive(new):
-            raise Failed(self._last_words(new, self._tail(after)), self._tail(after))
+        if new is not None and not await self._alive(new):
+            tail = await self._tail(after)
+            raise Failed(self._last_words(new, tail), tail)
         for deviation in verify.deviations(after.expect, shown, self._plan.before):
             if not deviation.excused:
-                raise Failed(deviation.text, self._tail(after))
+                raise Failed(deviation.text, await self._tail(after))
             self._note(f"{deviation.text}, as what ran before")
         self._stop_if_cancelled()
 
@@ -216,8 +232,8 @@ class Steps:
         """One that breaks down at once is not kept. Raises Failed, Cancelled."""
         until = self._served + self._patience.watch
         while self.journal.new is not None:
-            if not self._hands.alive(self.journal.new):
-                tail = self._tail(after)
+            if not await self._alive(self.journal.new):
+                tail = await self._tail(after)
                 raise Failed(f"it served, then {self._last_words(self.journal.new, tail)}", tail)
             self._stop_if_cancelled()
             if time.monotonic() >= until:
@@ -229,7 +245,13 @@ class Steps:
         """Raises Cancelled."""
         step = self.journal.step
         job = asyncio.ensure_future(
-            measure(launch.url, launch.api_key, self._pool, tell=lambda text: self._say(step, text))
+            measure(
+                launch.url,
+                launch.api_key,
+                self._pool,
+                door=door_of(self._host),
+                tell=lambda text: self._say(step, text),
+            )
         )
         cancelled = asyncio.ensure_future(self.cancel.wait())
         try:
@@ -253,26 +275,85 @@ class Steps:
         """What was started before it was cut off, if it lives."""
         if launch.hands_over:
             return await self._found(launch)
-        living = self._hands.marked(mark)
+        living = await asyncio.to_thread(self._hands.marked, mark)
         return self.journal.new if self.journal.new in living else living[0] if living else None
 
     async def _found(self, launch: Launch) -> Identity | None:
         """The process behind a command that handed over; never what ran before."""
         try:
             told = await self._hands.run(launch.find_pid, env=launch.env or None)
+        except LinkDown:
+            raise
         except (OSError, TimeoutError):
             return None
         pid = told.out.strip()
-        who = self._hands.identify(int(pid)) if pid.isdecimal() and int(pid) else None
+        known = pid.isdecimal() and int(pid)
+        who = await asyncio.to_thread(self._hands.identify, int(pid)) if known else None
         before = self._plan.before
         return None if before is not None and who == before.who else who
 
     async def _answers(self, launch: Launch) -> bool:
-        http = verify.same_server(launch)
+        http = verify.same_server(self._host, launch)
         try:
-            return await _healthy(http)
+            return await self._healthy(http)
         finally:
             await http.aclose()
+
+    async def _alive(self, who: Identity) -> bool:
+        return await asyncio.to_thread(self._hands.alive, who)
+
+    async def _healthy(self, http: LlamaHttp) -> bool:
+        return await self._through(lambda: _healthy(http))
+
+    async def _through(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Its answer. While there is no link nothing is known: a worker's host waits until there is."""
+        while True:
+            try:
+                return await ask()
+            except LinkDown:
+                await asyncio.to_thread(there.stat, self._host, "/")
+
+    # --- the guard of a far box
+
+    async def _guarded_there(self) -> None:
+        """From now on the box itself puts back what ran, should we be gone. Raises OSError."""
+        guard = self._guard
+        if guard is None or self._plan.before is None or self._plan.after is None:
+            return
+        await self._through(lambda: asyncio.to_thread(guard.stand))
+        self._beating = self._beating or asyncio.create_task(self._beat(guard))
+
+    async def _beat(self, guard: Guard) -> None:
+        while True:
+            await asyncio.sleep(guard.heart / BEATS)
+            with suppress(OSError):  # there is no link: who needs it waits for it
+                await asyncio.to_thread(guard.beat)
+
+    async def _unguarded(self) -> None:
+        """It has come to its end, or is taken up anew. Without a link it sees itself that a server lives."""
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+            self._beating = None
+        if self._guard is None:
+            return
+        for _ in range(DISMISSALS):
+            try:
+                await asyncio.to_thread(self._guard.dismiss)
+                break
+            except OSError:
+                await asyncio.sleep(1)
+
+    async def _came_back(self) -> Identity | None:
+        """What the box has put back itself."""
+        if self._guard is None or self._plan.before is None:
+            return None
+        return await self._already(self._plan.before.launch, self._plan.id + BACK)
+
+    async def _raise_if_back(self) -> None:
+        """Raises Failed: the new one is not to be started beside it."""
+        if not self.journal.undoing and await self._came_back():
+            raise Failed("the link was down, and the box has put back what ran by itself")
 
     def _stop_if_cancelled(self) -> None:
         if self.cancel.is_set() and not self.journal.undoing:
@@ -286,10 +367,15 @@ class Steps:
         telling = next((line for line in tail if _telling(line)), tail[-1] if tail else "")
         return f"{how}: {telling}" if telling else how
 
-    def _tail(self, launch: Launch) -> tuple[str, ...]:
-        lines = verify.log_lines(launch.log, self.journal.log_start, 64 << 10)
+    async def _tail(self, launch: Launch) -> tuple[str, ...]:
+        start = self.journal.log_start
+        lines = await asyncio.to_thread(verify.log_lines, self._host, launch.log, start, 64 << 10)
         words = [clean(line).strip() for line in lines]
         return tuple(line for line in words if line)[-TAIL_LINES:]
+
+    def _size(self, path: str) -> int:
+        found = there.stat(self._host, path) if path else None
+        return found.size if found is not None else 0
 
     def _note(self, text: str) -> None:
         self.journal = replace(self.journal, notes=(*self.journal.notes, text))
@@ -325,10 +411,3 @@ async def _healthy(http: LlamaHttp) -> bool:
 
 def _telling(line: str) -> bool:
     return " E " in line[:24] or "error" in line.lower()
-
-
-def _size(path: str) -> int:
-    try:
-        return Path(path).stat().st_size if path else 0
-    except OSError:
-        return 0

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from stat import S_ISSOCK
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from halotui.hosts import Host
 from halotui.hosts.hands import Hands, Identity
+from halotui.servers import there
 from halotui.servers.launch import Launch
 
 LOOK = 0.05  # seconds between looks
 KNOCK = 0.3  # seconds
+_ACCEPTS = "00010000"  # __SO_ACCEPTCON, in /proc/net/unix
 SAME_BYTES = 32 << 20  # memory that moves by less stands still
 
 
@@ -31,6 +37,7 @@ class Patience(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     port: float = 20.0
     memory: float = 10.0
     watch: float = 2.0  # from when the new one serves, before it is kept
+    heart: float = 30.0  # that a far box hears nothing of us, before it puts back itself what ran
 
 
 class Stays(Exception):
@@ -52,7 +59,7 @@ async def stop(
             done = await hands.run(launch.stop, seconds=patience.command)
         except (OSError, TimeoutError) as error:
             raise Stays(f"{launch.stop[0]}: {error or 'no end'}") from None
-        if done.code and hands.alive(who):
+        if done.code and await asyncio.to_thread(hands.alive, who):
             raise Stays(f"{' '.join(launch.stop)}: {done.err.strip() or f'code {done.code}'}")
         if not await gone(hands, who, patience.second):
             raise Stays(f"pid {who.pid} outlived {' '.join(launch.stop[:3])}")
@@ -62,19 +69,20 @@ async def stop(
         (signal.SIGTERM, patience.second, "asked again: a request may hold it"),
     ):
         tell(words)
-        if not hands.signal(who, number) or await gone(hands, who, wait):
+        if not await asyncio.to_thread(hands.signal, who, number) or await gone(hands, who, wait):
             return
     if not await may_kill():
         raise Stays(f"pid {who.pid} did not stop on TERM, twice, and was not killed")
     tell("killed")
-    if hands.signal(who, signal.SIGKILL) and not await gone(hands, who, patience.kill):
+    killed = await asyncio.to_thread(hands.signal, who, signal.SIGKILL)
+    if killed and not await gone(hands, who, patience.kill):
         raise Stays(f"pid {who.pid} does not die: the kernel holds it")
 
 
 async def gone(hands: Hands, who: Identity, seconds: float) -> bool:
     """Whether it is, within so long."""
     deadline = time.monotonic() + seconds
-    while hands.alive(who):
+    while await asyncio.to_thread(hands.alive, who):
         if time.monotonic() >= deadline:
             return False
         hands.exit_code(who)  # buries it, if it is our own child
@@ -90,21 +98,38 @@ def place(url: str) -> tuple[str, int] | None:
     return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
-async def port_free(hands: Hands, url: str, seconds: float, *, lingering: bool = False) -> bool:
+async def port_free(host: Host, hands: Hands, url: str, seconds: float, *, lingering: bool = False) -> bool:
     """Whether the port is free, within so long; a socket in the file system, once nobody answers there."""
-    there = place(url)
     deadline = time.monotonic() + seconds
-
-    def taken() -> bool:
-        if there is None:
-            return url.startswith("unix:") and _socket_taken(Path(url.removeprefix("unix:")))
-        return hands.port_taken(*there, lingering=lingering)
-
-    while await asyncio.to_thread(taken):
+    while await _taken(host, hands, url, lingering):
         if time.monotonic() >= deadline:
             return False
         await asyncio.sleep(4 * LOOK)
     return True
+
+
+async def _taken(host: Host, hands: Hands, url: str, lingering: bool) -> bool:
+    at, path = place(url), url.removeprefix("unix:")
+    if at is not None:
+        return await asyncio.to_thread(partial(hands.port_taken, *at, lingering=lingering))
+    if path == url:
+        return False
+    if host.here:
+        return await asyncio.to_thread(_socket_taken, Path(path))
+    found = await asyncio.to_thread(there.stat, host, path)
+    if found is None:
+        return False
+    if not S_ISSOCK(found.mode) or await asyncio.to_thread(_listens, host, path):
+        return True
+    await hands.run(("rm", "-f", "--", path))
+    return False
+
+
+def _listens(host: Host, path: str) -> bool:
+    """Whether somebody does on that socket there, as the kernel's table says."""
+    rows = os.fsdecode(host.read(host.procfs / "net/unix")).splitlines()
+    fields = (row.split(None, 7) for row in rows)
+    return any(len(row) == 8 and row[3] == _ACCEPTS and row[7] == path for row in fields)
 
 
 def _socket_taken(path: Path) -> bool:

@@ -17,9 +17,10 @@ from halotui.actions import ENDS, ActionError, Outcome, Progress, Step
 from halotui.hosts.hands import Identity
 from halotui.safe import clean
 from halotui.servers import diff, observing, stopping
+from halotui.servers.guard import BACK
 from halotui.servers.journal import Journal
 from halotui.servers.launch import Before, Launch, Plan
-from halotui.servers.steps import BACK, Cancelled, Failed, Steps
+from halotui.servers.steps import Cancelled, Failed, Steps
 from halotui.servers.stopping import Stays
 
 BACK_TRIES = 3
@@ -37,21 +38,26 @@ class Transaction(Steps):
 
     async def finish(self) -> Outcome:
         """On from where it was cut off; where the way back had begun, that one."""
+        await self._unguarded()
         journal = self.journal
         if journal.undoing and journal.step is not Step.LOST:
             return await self._guarded(self._back(journal.reason))
         self.journal = replace(journal, undoing=False, reason="", outcome=None)
+        if (back := await self._came_back()) and (before := self._plan.before):  # it is what runs now
+            plan = replace(self._plan, before=replace(before, who=back))
+            self.journal = replace(self.journal, plan=plan)
         if journal.step in (Step.RECORDED, Step.MEASURING):
             return await self.run()
         return await self._guarded(self._onward())
 
     async def undo(self) -> Outcome:
         """Back to what ran, wherever it was cut off."""
+        await self._unguarded()
         journal = self.journal
         before = self._plan.before
         untouched = journal.step in (Step.RECORDED, Step.MEASURING)
-        if untouched and (before is None or self._hands.alive(before.who)):
-            return self._end(Step.REFUSED, "it was cut off before anything was touched")
+        if untouched and (before is None or await self._alive(before.who)):
+            return await self._end(Step.REFUSED, "it was cut off before anything was touched")
         return await self._guarded(self._back(journal.reason or "it was cut off"))
 
     async def _guarded(self, way: Awaitable[Outcome]) -> Outcome:
@@ -74,9 +80,9 @@ class Transaction(Steps):
 
     async def _forward(self) -> Outcome:
         before, after = self._plan.before, self._plan.after
-        if before is not None and not self._hands.alive(before.who):
+        if before is not None and not await self._alive(before.who):
             if self._overtaken(before):
-                return self._end(
+                return await self._end(
                     Step.REFUSED, f"pid {before.who.pid} was replaced or stopped since: prepare it again"
                 )
             self._note(f"pid {before.who.pid} had gone by itself")
@@ -85,10 +91,10 @@ class Transaction(Steps):
             try:
                 speed = await self._measure(before.launch)
             except Cancelled:
-                return self._end(Step.REFUSED, "cancelled before anything was touched")
+                return await self._end(Step.REFUSED, "cancelled before anything was touched")
             self.journal = replace(self.journal, speed_before=speed)
         if self.cancel.is_set():
-            return self._end(Step.REFUSED, "cancelled before anything was touched")
+            return await self._end(Step.REFUSED, "cancelled before anything was touched")
         return await self._onward()
 
     def _overtaken(self, before: Before) -> bool:
@@ -100,7 +106,8 @@ class Transaction(Steps):
     async def _onward(self) -> Outcome:
         """From stopping on, past what has been done already."""
         plan = self._plan
-        if plan.before is not None and self._hands.alive(plan.before.who):
+        if plan.before is not None and await self._alive(plan.before.who):
+            await self._guarded_there()
             self._write(Step.STOPPING)
             try:
                 await self._stop(plan.before.who, plan.before.launch)
@@ -108,9 +115,11 @@ class Transaction(Steps):
                 return await self._not_stopped(plan.before, str(stays))
         self._write(Step.STOPPED)
         if plan.after is None:
-            return self._end(Step.STOPPED_FOR_GOOD)
+            return await self._end(Step.STOPPED_FOR_GOOD)
+        await self._raise_if_back()
+        await self._guarded_there()
         running = await self._already(plan.after, plan.id)
-        if running is None and not await stopping.port_free(self._hands, plan.after.url, self._patience.port):
+        if running is None and not await self._port_free(plan.after, self._patience.port):
             return await self._port_lost(plan.after)
         self._stop_if_cancelled()
         new = running or await self._start(plan.after, plan.id)
@@ -121,23 +130,26 @@ class Transaction(Steps):
             speed = await self._measure(plan.after)
             self.journal = replace(self.journal, speed_after=speed)
         await self._watch(plan.after)
-        return self._end(Step.KEPT)
+        return await self._end(Step.KEPT)
 
     async def _port_lost(self, after: Launch) -> Outcome:
         """Somebody else took the port. Where it is the one that was served, what ran cannot come back."""
+        await self._raise_if_back()
         before = self._plan.before
         same = before is None or stopping.place(before.launch.url) == stopping.place(after.url)
         if same and await self._answers(after):
-            return self._end(Step.ROLLED_BACK, f"another process has taken {after.url}, and serves there")
+            return await self._end(
+                Step.ROLLED_BACK, f"another process has taken {after.url}, and serves there"
+            )
         raise Failed(f"another process has taken the port of {after.url}")
 
     async def _not_stopped(self, before: Before, reason: str) -> Outcome:
         """It was not killed. As long as it serves, nothing is lost."""
-        if self._hands.alive(before.who) and await self._answers(before.launch):
-            return self._end(Step.REFUSED, f"{reason}; it goes on serving")
-        if not self._hands.alive(before.who):  # it went at last
+        if await self._alive(before.who) and await self._answers(before.launch):
+            return await self._end(Step.REFUSED, f"{reason}; it goes on serving")
+        if not await self._alive(before.who):  # it went at last
             return await self._back(reason)
-        return self._end(Step.LOST, f"{reason}, but serves no more: end it, then undo")
+        return await self._end(Step.LOST, f"{reason}, but serves no more: end it, then undo")
 
     # --- back
 
@@ -153,54 +165,56 @@ class Transaction(Steps):
             log_path=self.journal.log_path or (after.log if after is not None else ""),
         )
         self.cancel.clear()  # there is nothing further back
-        if untouched and before is not None and self._hands.alive(before.who):
-            return self._end(Step.REFUSED, reason)
+        if untouched and before is not None and await self._alive(before.who):
+            return await self._end(Step.REFUSED, reason)
         self._write(Step.UNDOING, reason)
+        with suppress(OSError):
+            await self._guarded_there()
         held = await asyncio.to_thread(self._pool)
         for who in await self._strangers():
             await self._take_down(who, after)
             await stopping.memory_back(self._pool, None, held, self._patience.memory)
         if before is None:
-            return self._end(Step.ROLLED_BACK, reason)
-        if self._hands.alive(before.who):  # it has been asked to go, and may do so at any moment
+            return await self._end(Step.ROLLED_BACK, reason)
+        if await self._alive(before.who):  # it has been asked to go, and may do so at any moment
             await self._stop(before.who, before.launch)
         trouble = ""
         for attempt in range(1, BACK_TRIES + 1):
             back = await self._already(before.launch, self._plan.id + BACK)
             try:
                 if back is None:
-                    if not await stopping.port_free(self._hands, before.launch.url, self._patience.port):
+                    if not await self._port_free(before.launch, self._patience.port):
                         return await self._port_lost(before.launch)
                     back = await self._start(before.launch, self._plan.id + BACK)
                 await self._serve(before.launch, back)
-                return self._end(Step.ROLLED_BACK, reason)
+                return await self._end(Step.ROLLED_BACK, reason)
             except (Failed, OSError, ActionError, TimeoutError) as error:
                 trouble = _words(error)
-                if self.journal.new is not None and self._hands.alive(self.journal.new):
+                if self.journal.new is not None and await self._alive(self.journal.new):
                     await self._take_down(self.journal.new, before.launch)
                 self._say(Step.UNDOING, f"attempt {attempt} failed: {trouble}")
                 await asyncio.sleep(1)
-        return self._end(Step.LOST, f"{reason}; and what ran does not come back: {trouble}")
+        return await self._end(Step.LOST, f"{reason}; and what ran does not come back: {trouble}")
 
     async def _stuck(self, reason: str) -> Outcome:
         """Something of ours, or what ran, does not go away."""
         before, after = self._plan.before, self._plan.after
         for launch in filter(None, (before.launch if before is not None else None, after)):
             if await self._answers(launch):
-                return self._end(Step.ROLLED_BACK, f"{reason}; {launch.name} serves")
-        return self._end(Step.LOST, reason)
+                return await self._end(Step.ROLLED_BACK, f"{reason}; {launch.name} serves")
+        return await self._end(Step.LOST, reason)
 
     async def _strangers(self) -> list[Identity]:
         """What this undertaking has started on the way forward, and still lives."""
         before, after, new = self._plan.before, self._plan.after, self.journal.new
-        found = self._hands.marked(self._plan.id)
+        found = await asyncio.to_thread(self._hands.marked, self._plan.id)
         if after is not None and after.hands_over and (there := await self._found(after)):
             found.append(there)
-        backs = self._hands.marked(self._plan.id + BACK)
+        backs = await asyncio.to_thread(self._hands.marked, self._plan.id + BACK)
         if new is not None and new not in (*found, *backs) and not self._resumed_back(new):
             found.append(new)
         mine = (who for who in dict.fromkeys(found) if before is None or who != before.who)
-        return [who for who in mine if self._hands.alive(who)]
+        return [who for who in mine if await self._alive(who)]
 
     def _resumed_back(self, new: Identity) -> bool:
         """Whether the process on record is what was put back, before that was cut off."""
@@ -208,7 +222,7 @@ class Transaction(Steps):
 
     # --- the end
 
-    def _end(self, step: Step, reason: str = "") -> Outcome:
+    async def _end(self, step: Step, reason: str = "") -> Outcome:
         assert step in ENDS
         journal, plan = self.journal, self._plan
         failed = step in (Step.ROLLED_BACK, Step.LOST)
@@ -217,7 +231,8 @@ class Transaction(Steps):
             Step.ROLLED_BACK: journal.new if plan.before is not None else None,
             Step.REFUSED: plan.before.who if plan.before is not None else None,
         }.get(step)
-        load_before, load_after = self._load_seconds()
+        load_before, load_after = await asyncio.to_thread(self._load_seconds)
+        serves = serving is not None and await self._alive(serving)
         outcome = Outcome(
             id=plan.id,
             step=step,
@@ -225,7 +240,7 @@ class Transaction(Steps):
             before=plan.before.launch.name if plan.before is not None else "",
             after=plan.after.name if plan.after is not None else "",
             url=_url(plan),
-            pid=serving.pid if serving is not None and self._hands.alive(serving) else None,
+            pid=serving.pid if serving is not None and serves else None,
             reason=reason,
             log_tail=journal.log_tail if failed else (),
             log_path=(journal.log_path if failed else plan.after.log if plan.after is not None else ""),
@@ -242,12 +257,17 @@ class Transaction(Steps):
         with suppress(OSError):
             self._book.close(self.journal)
         self._tell(Progress(step=step, text=reason, outcome=outcome))
+        await self._unguarded()
         return outcome
 
     def _load_seconds(self) -> tuple[float | None, float | None]:
         """Before and after, by the same clock: their own logs', else ours where both were started by us."""
         before, after = self._plan.before, self._plan.after
-        theirs = observing.load_seconds(after.log, self.journal.log_start) if after is not None else None
+        theirs = (
+            observing.load_seconds(self._host, after.log, self.journal.log_start)
+            if after is not None
+            else None
+        )
         if before is None or (theirs is not None and before.load_seconds is not None):
             return before.load_seconds if before is not None else None, theirs or self.journal.load_seconds
         with suppress(ActionError):

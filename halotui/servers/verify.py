@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from msgspec import Struct
 
 from halotui.actions import Value
+from halotui.collectors.http_wire import door_of
 from halotui.collectors.llama_http import HttpKind, HttpProblem, LlamaHttp
 from halotui.collectors.llama_log import LogParser
 from halotui.format import count
+from halotui.hosts import Host
 from halotui.model import LogFacts
 from halotui.servers.launch import Before, Expect, Launch
 
 ANSWER_SECONDS = 60.0  # its clients are back at once, and older builds answer between two prompt batches only
+MOST, FAR_MOST = 8 << 20, 512 << 10  # bytes of a log
 ROUND = 256  # tokens: the context of a slot is rounded up to a multiple of this
 
 
@@ -69,25 +71,24 @@ async def look(http: LlamaHttp, log: LogFacts) -> Shown:
     )
 
 
-def log_facts(path: str, start: int) -> LogFacts:
+def log_facts(host: Host, path: str, start: int) -> LogFacts:
     """What the log has said from byte ``start`` on."""
     parser = LogParser()
-    parser.feed(b"".join(line + b"\n" for line in log_lines(path, start)), keep=0)
+    parser.feed(b"".join(line + b"\n" for line in log_lines(host, path, start)), keep=0)
     return parser.server.facts
 
 
-def log_lines(path: str, start: int, most: int = 8 << 20) -> list[bytes]:
+def log_lines(host: Host, path: str, start: int, most: int | None = None) -> list[bytes]:
     """The first and the last of it, where it is longer than ``most`` bytes."""
     if not path:
         return []
+    most = most or (MOST if host.here else FAR_MOST)
     try:
-        with Path(path).open("rb") as file:
-            size = file.seek(0, 2)
-            start = start if start <= size else 0
-            file.seek(start)
-            head = file.read(most // 2)
-            file.seek(max(file.tell(), size - most // 2))
-            return head.splitlines() + file.read(most // 2).splitlines()
+        size = host.stat(path).size
+        start = start if start <= size else 0
+        head = host.part(path, start, most // 2)
+        rest = max(start + len(head), size - most // 2)
+        return head.splitlines() + (host.part(path, rest, most // 2).splitlines() if rest < size else [])
     except OSError:
         return []
 
@@ -122,6 +123,6 @@ def _slots(number: int) -> str:
     return f"{number} slot{'' if number == 1 else 's'}"
 
 
-def same_server(launch: Launch) -> LlamaHttp:
+def same_server(host: Host, launch: Launch) -> LlamaHttp:
     """The way to ask the server of this launch."""
-    return LlamaHttp(launch.url, launch.api_key)
+    return LlamaHttp(launch.url, launch.api_key, door=door_of(host))

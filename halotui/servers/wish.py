@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -56,6 +57,47 @@ class Wish(Struct, frozen=True, kw_only=True):
         return f"Wish({self.name!r}, {self.url!r})"
 
 
+class Login(NamedTuple):
+    """Whose words a profile's are: of our user on that box. Keys are named by, and lie with, us here."""
+
+    environ: Mapping[str, str]
+    keys: Mapping[str, str]
+    home: str | None  # None: ours, here
+
+    def path(self, text: str) -> str:
+        """With ``~`` said in full, here ``~user`` too; nothing else."""
+        if self.home is None:
+            return os.path.expanduser(text)  # noqa: PTH111 - an unknown user's ~ stays as it is
+        return self.home + text[1:] if text == "~" or text.startswith("~/") else text
+
+    @property
+    def directory(self) -> str:
+        return str(Path.home()) if self.home is None else self.home
+
+    def paths(self, settings: Patch) -> dict[str, Value | None]:
+        return {
+            name: self.path(value) if name in PATHS and isinstance(value, str) else value
+            for name, value in settings.items()
+        }
+
+    def full(self, said: Profile) -> Profile:
+        """A profile, its paths said in full."""
+        flags = {
+            name: self.path(value) if name in PATHS and isinstance(value, str) else value
+            for name, value in said.flags.items()
+        }
+        return replace(
+            said,
+            binary=tuple(map(self.path, said.binary_words)),
+            model=self.path(said.model),
+            draft=self.path(said.draft),
+            log=self.path(said.log),
+            cwd=self.path(said.cwd),
+            flags=flags,
+            extra=tuple(map(self.path, said.extra_words)),
+        )
+
+
 class Place(Struct, frozen=True):
     """Where a server runs, and which."""
 
@@ -75,17 +117,23 @@ def wish_of(
     *,
     name: str = "",
     profiles: Mapping[str, Profile] = {},
+    home: str | None = None,
+    keys: Mapping[str, str] | None = None,
 ) -> Wish:
-    """``profile`` is resolved, ``name`` its name; ``environ`` is ours, for what has none yet. ``profiles``
-    tell what the profile of what runs had set: that leaves with it. ``extra`` takes the place of every flag
-    that no setting stands for; None leaves them. Raises ``ActionError``.
+    """``profile`` is resolved, ``name`` its name; ``environ`` is our login's on that box, for what has none
+    yet, ``home`` its home (None: both are ours), and ``keys`` our own environment here, where a key may be
+    named. ``profiles`` tell what the profile of what runs had set: that leaves with it. ``extra`` takes the
+    place of every flag that no setting stands for; None leaves them. Raises ``ActionError``.
     """
-    said = profile or Profile()
+    login = Login(environ, environ if keys is None else keys, home)
+    said = login.full(profile or Profile())
+    patch = login.paths(patch)
+    extra = None if extra is None else tuple(map(login.path, extra))
     if running is not None and not said.complete:
-        left = _left(running, profiles) if profile else Profile()
-        wish = _changed(said, running, left, environ, name)
+        left = login.full(_left(running, profiles)) if profile else Profile()
+        wish = _changed(said, running, left, login, name)
     elif said.complete or (profile and patch.get("model")):
-        wish = _complete(said, running, environ, name)
+        wish = _complete(said, running, login, name)
     elif profile:
         raise ActionError(
             f"profile {name} names no model, and nothing runs that it could change",
@@ -105,28 +153,28 @@ def _in_the_unit(wish: Wish) -> ActionError:
     return ActionError(f"the flags of {unit} stand in the unit", f"systemctl --user edit {unit}")
 
 
-def _complete(said: Profile, running: Running | None, environ: Mapping[str, str], name: str) -> Wish:
+def _complete(said: Profile, running: Running | None, login: Login, name: str) -> Wish:
     """All of it from the profile; the address and the key from what runs, so that its clients go on."""
     place = _place(said, running, name)
-    wish = _at(place, said, name, environ)
+    wish = _at(place, said, name, login)
     settings = {**(_address(running) if running else {}), **_settings(said)}
     settings.setdefault("port", DEFAULT_PORT)  # said aloud: llama.cpp is about to change its own
     wish = _keyed(wish, running)
     if place.runner is Runner.SYSTEMD:
         return replace(wish, url=_url(patched((), settings), {}, "/"), env={})
-    login = session_free(environ) if place.runner is Runner.PLAIN else {}
+    own = session_free(login.environ) if place.runner is Runner.PLAIN else {}
     if wish.api_key:
-        login.pop(KEY, None)
-    words, env = _with((), login, settings)
+        own.pop(KEY, None)
+    words, env = _with((), own, settings)
     words, keys = _with_extra(words, said.extra_words)
-    cwd = _path(said.cwd) or str(Path.home())
+    cwd = said.cwd or login.directory
     return replace(wish, words=words, env=env | wish.env | said.env | keys, cwd=cwd)
 
 
-def _changed(said: Profile, running: Running, left: Profile, environ: Mapping[str, str], name: str) -> Wish:
+def _changed(said: Profile, running: Running, left: Profile, login: Login, name: str) -> Wish:
     """What runs, with the profile's word where it has one."""
     place, old = _place(said, running, name), _place_of(running)
-    wish = _at(place, said, name or running.profile, environ)
+    wish = _at(place, said, name or running.profile, login)
     wish = replace(wish, backend=wish.backend or (_built_for(running) if place == old else None))
     if place.runner is Runner.SYSTEMD:
         if said.flags or said.env or said.extra or said.draft:
@@ -136,12 +184,12 @@ def _changed(said: Profile, running: Running, left: Profile, environ: Mapping[st
     free = () if left.complete else [word.text for word in parse(left.extra_words)]
     settings = {**_leaving(words, left), **_moving(words, running, place, said, wish), **_settings(said)}
     stay = [word for word in words if word.setting is not None or word.text not in free]
-    changed, env = _with(stay, _environment(running, left, place, environ), settings)
+    changed, env = _with(stay, _environment(running, left, place, login.environ), settings)
     changed, keys = _with_extra(changed, said.extra_words)
     if wish.api_key:
         env.pop(KEY, None)
     here = place.runner is running.runner
-    cwd = _path(said.cwd) or (running.cwd if here else str(Path.home()))
+    cwd = said.cwd or (running.cwd if here else login.directory)
     key = wish.api_key or running.api_key
     return replace(wish, words=changed, env=env | said.env | keys, cwd=cwd, api_key=key)
 
@@ -156,7 +204,7 @@ def _keyed(wish: Wish, running: Running | None) -> Wish:
 
 def _finished(wish: Wish, running: Running | None, patch: Patch, extra: Sequence[str] | None) -> Wish:
     """With the patch and the free flags; then what follows from all of it."""
-    words, env = _with(wish.words, wish.env, _paths(patch))
+    words, env = _with(wish.words, wish.env, patch)
     if patch.get("model"):
         words = tuple(word for word in words if word.setting or word.text[0] not in SOURCES)
     if extra is not None:
@@ -182,7 +230,7 @@ def _finished(wish: Wish, running: Running | None, patch: Patch, extra: Sequence
     )
 
 
-def _at(place: Place, said: Profile, name: str, environ: Mapping[str, str]) -> Wish:
+def _at(place: Place, said: Profile, name: str, login: Login) -> Wish:
     """What the profile alone decides."""
     return Wish(
         name=name,
@@ -192,8 +240,8 @@ def _at(place: Place, said: Profile, name: str, environ: Mapping[str, str]) -> W
         container=place.container,
         unit=place.unit,
         backend=said.backend or None,
-        log=_path(said.log),
-        api_key=_api_key(said, environ),
+        log=said.log,
+        api_key=_api_key(said, login.keys),
         load_seconds=said.load_seconds,
     )
 
@@ -215,7 +263,7 @@ def _place(said: Profile, running: Running | None, name: str) -> Place:
     if there and stays and not (there.runner is Runner.SYSTEMD and said.complete):
         return there
     runner = said.runner or Runner.PLAIN
-    words = tuple(map(_path, said.binary_words))
+    words = said.binary_words
     if not words and runner is Runner.PLAIN and running and running.runner in (runner, Runner.SYSTEMD):
         words = running.binary
     if not words and runner not in (Runner.SYSTEMD, *ENGINES):  # an image has an entry point
@@ -243,7 +291,7 @@ def _settings(said: Profile) -> dict[str, Value | None]:
     own = {key: value for key in OWN_KEYS if (value := getattr(said, key))}
     if said.draft == NO_DRAFT:
         own["draft"] = None
-    return _paths(own | {name: meant(name, value) for name, value in said.flags.items()})
+    return own | {name: meant(name, value) for name, value in said.flags.items()}
 
 
 def _address(running: Running) -> dict[str, Value | None]:
@@ -296,7 +344,7 @@ def _with(
 
 def _with_extra(words: Sequence[Word], extra: Sequence[str]) -> tuple[tuple[Word, ...], dict[str, str]]:
     """Free flags at the end, in the place of the same ones; and the keys that stood among them."""
-    arguments, keys = withdraw(tuple(map(_path, extra)))
+    arguments, keys = withdraw(extra)
     new = parse(arguments)
     free = tuple(word for word in new if word.setting is None)
     flags = {word.text[0] for word in free}
@@ -323,18 +371,6 @@ def _environment(running: Running, left: Profile, place: Place, environ: Mapping
 
 
 # --- what else a profile says
-
-
-def _path(text: str) -> str:
-    """With ``~`` and ``~user`` said in full; nothing else."""
-    return os.path.expanduser(text)  # noqa: PTH111 - an unknown user's ~ stays as it is
-
-
-def _paths(settings: Patch) -> dict[str, Value | None]:
-    return {
-        name: _path(value) if name in PATHS and isinstance(value, str) else value
-        for name, value in settings.items()
-    }
 
 
 def _url(words: Sequence[Word], env: Mapping[str, str], cwd: str) -> str:

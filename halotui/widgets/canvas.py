@@ -17,10 +17,11 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from halotui.keymap import KEYS, PLAYER, Key
+from halotui.keymap import FLEET, KEYS, PLAYER, Key
 from halotui.widgets.layout import Place
 from halotui.widgets.painter import Painter
-from halotui.widgets.rows import KEY, ORDER, TAB, TIME, Ref, Row, fill, width_of
+from halotui.widgets.rows import HOST, KEY, ORDER, TAB, TIME, Ref, Row, fill, width_of
+from halotui.widgets.sixteen import sixteen
 
 
 class Hit(NamedTuple):
@@ -37,9 +38,9 @@ Layout = Callable[[int, int], list[tuple[Place, list[Row]]]]
 
 
 def first(key: Key) -> bool:
-    """Whether the canvas takes the key before the app: tab is the screen's own, and a recording's keys mean
-    something else in the cockpit."""
-    return key.needs == PLAYER or key.verb == "panel"
+    """Whether the canvas takes the key before the app: tab is the screen's own, and the keys of a
+    recording and of the fleet mean something else in the cockpit."""
+    return key.needs in (PLAYER, FLEET) or key.verb == "panel"
 
 
 class Canvas(Widget, can_focus=True):
@@ -64,7 +65,7 @@ class Canvas(Widget, can_focus=True):
             self.key = key
 
     class Chosen(Message):
-        """A tab or a heading was clicked."""
+        """A tab, a heading or a box was clicked."""
 
         def __init__(self, ref: Ref) -> None:
             super().__init__()
@@ -80,7 +81,9 @@ class Canvas(Widget, can_focus=True):
     def __init__(self, layout: Layout, styles: dict[str, Style]) -> None:
         super().__init__()
         self._layout = layout
-        self.palette = styles
+        self._styles = styles
+        self._coarse = False  # sixteen colours, and no more
+        self._sixteen: dict[str, Style] | None = None  # the styles in those
         self.cursor: Ref | None = None
         self._spot = (0, 0)  # where it was put: a field may be shown more than once
         self._painter: Painter | None = None
@@ -90,6 +93,20 @@ class Canvas(Widget, can_focus=True):
 
     def on_mount(self) -> None:
         self._painter = Painter(self.app)
+        self._coarse = not self.app.is_headless and self.app.console.color_system == "standard"
+
+    @property
+    def palette(self) -> dict[str, Style]:
+        """Style name -> what is painted; set it, then ``repaint``."""
+        if not self._coarse:
+            return self._styles
+        if self._sixteen is None:
+            self._sixteen = sixteen(self._styles)
+        return self._sixteen
+
+    @palette.setter
+    def palette(self, styles: dict[str, Style]) -> None:
+        self._styles, self._sixteen = styles, None
 
     def repaint(self) -> None:
         """Draw everything anew: another theme, size or view."""
@@ -194,7 +211,7 @@ class Canvas(Widget, can_focus=True):
         if hit.ref.field == KEY:
             self.post_message(self.Pressed(hit.ref.subject))
             return
-        if hit.ref.field in (TAB, ORDER):
+        if hit.ref.field in (TAB, ORDER, HOST):
             self.post_message(self.Chosen(hit.ref))
             return
         if hit.ref.field == TIME:

@@ -11,7 +11,10 @@ from halotui.widgets.view import View
 _SHOWN = (
     ("quit", "quit"),
     ("help", "help"),
+    ("enter", "open"),
     ("explain", "explain"),
+    ("login", "log in"),
+    ("fleet", "boxes"),
     ("order", "order"),
     ("reverse", "reverse"),
     ("window", "window"),
@@ -41,6 +44,7 @@ _SHOWN = (
     ("copy", "copy"),
     ("write", "write"),
     ("next-server", "next server"),
+    ("next-box", "next box"),
 )
 _UNFILTERED = ("sources", "server", "box", "processes")  # views without a list
 

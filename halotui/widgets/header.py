@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from halotui import format
-from halotui.model import Server, ServerState
-from halotui.widgets.rows import Ref, Row, Run, fit, spread, width_of
+from halotui.model import LinkState, Server, ServerState
+from halotui.widgets import link_words
+from halotui.widgets.rows import KEY, Ref, Row, Run, fit, spread, width_of
 from halotui.widgets.tabs import BAD, LLAMA, name_of
 from halotui.widgets.view import View
 
@@ -18,9 +19,13 @@ def rows(view: View, width: int, height: int) -> list[Row]:
     left = [Run(" halotui ", "headlife")]
     if view.label:
         left.append(Run(f"{view.label} ", "headtrouble"))
+    others = [Run(f" {view.others} ", "headtrouble", Ref(KEY, "fleet"))] if view.others else []
+    if view.title or frame is not None:
+        left.append(Run(f" {view.title or (frame.host if frame else '')} ", "headdim"))
+    if view.trouble or (view.link is not None and view.link.state is not LinkState.UP):
+        return [_away(view, left, others, width)]
     if frame is None:
-        return [spread([*left, Run(" starting…", "headdim")], (), width, "head")]
-    left.append(Run(f" {frame.host} ", "headdim"))
+        return [spread([*left, Run(" starting…", "headdim")], others, width, "head")]
     clock = [Run(f" {_clock(frame.time, width)} ", "headvalue")] if view.clock else []
     if server is None:
         source = view.sources.get("processes")
@@ -29,7 +34,7 @@ def rows(view: View, width: int, height: int) -> list[Row]:
             if source is not None and source.reason
             else "no llama-server found; start one, or give --url"
         )
-        return [spread([*left, Run(f" {why}", "headdim")], clock, width, "head")]
+        return [spread([*left, Run(f" {why}", "headdim")], [*others, *clock], width, "head")]
     state = (
         "headtrouble"
         if server.state in BAD
@@ -69,7 +74,7 @@ def rows(view: View, width: int, height: int) -> list[Row]:
         right.append(Run(f" {len(frame.silenced)} silenced ", "headdim"))
     if view.frozen:
         right.append(Run(" FROZEN ", "headtrouble"))
-    right += clock
+    right += [*others, *clock]
     room = width - sum(width_of(run.text) for run in (*left, *right))
     for key, text, style in facts:  # what does not fit stays out whole
         room -= width_of(text) + 2
@@ -77,6 +82,18 @@ def rows(view: View, width: int, height: int) -> list[Row]:
             break
         left.append(Run(f" {text} ", style, Ref(f"server.{key}", server.url)))
     return [spread(left, right, width, "head")]
+
+
+def _away(view: View, left: list[Run], others: list[Run], width: int) -> Row:
+    """Of a box that cannot be asked: what it was at is of no use here."""
+    link = view.link
+    if view.trouble or link is None:
+        said, why, style = "no more frames", view.trouble, "headtrouble"
+    else:
+        said, why = link_words.standing(link, time.time()), link_words.why(link)
+        style = "headwarning" if link.state is LinkState.CONNECTING else "headtrouble"
+    state = Run(f" {said} ", style, Ref(KEY, "login"))
+    return spread([*left, Run(f" {why}", "headdim")], [state, *others], width, "head")
 
 
 def _clock(moment: float, width: int) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-FINDING, EVENT = "finding", "event"  # what a Ref may name besides a field ...
+FINDING, EVENT, HOST = "finding", "event", "host"  # what a Ref may name besides a field ...
 KEY, TIME, TAB, ORDER = "key", "time", "tab", "order"  # ... and for the mouse alone
 
 
@@ -17,7 +17,7 @@ class Ref(NamedTuple):
 
     field: str
     # GPU id, server URL, ``URL#slot``, pid, "memory" and what else a box has one of; a finding's or a key's
-    # id; a bar's cell; what to order by
+    # id; a row of the fleet; a bar's cell; what to order by
     subject: str
 
 
@@ -33,7 +33,7 @@ Row = tuple[Run, ...]
 # What the panels draw with, a cell each: the common case, told ten times faster than by a table of widths.
 _SINGLE = re.compile(
     "[ -~\u00b0\u00b1\u00b7\u00d7\u0394\u2013\u2016\u2026\u2039\u203a\u2190-\u2193\u2264\u2500-\u2503"
-    "\u2514\u2581-\u2588\u2591-\u2593\u25a0\u25b2\u25b6\u25cf\u2716\u271a\u2800-\u28ff]*\\Z"
+    "\u2514\u251c\u2581-\u2588\u2591-\u2593\u25a0\u25b2\u25b6\u25cf\u2716\u271a\u2800-\u28ff]*\\Z"
 )
 
 

@@ -21,6 +21,7 @@ from halotui.model import (
     Gpu,
     Holder,
     KernelEvent,
+    Link,
     LogLine,
     Memory,
     Platform,
@@ -61,6 +62,10 @@ class View:
     """Built once; ``take`` brings it to the next frame."""
 
     label: str = ""  # DEMO, REPLAY, or nothing
+    title: str = ""  # what the box is called, where that is not what it calls itself
+    link: Link | None = None  # to a far box; None: it is this one
+    trouble: str = ""  # why no frames come, where that is not the link
+    others: str = ""  # what is wrong with other boxes
     clock: bool = False  # whether the frame's time is shown: it is not now
     frame: Frame | None = None
     history: History = field(default_factory=History)

@@ -17,7 +17,7 @@ from halotui.baselines.observing import (
     streams_during,
 )
 from halotui.history import History
-from halotui.ledger import Metric
+from halotui.ledger import Conditions, Metric
 from halotui.model import End, HeldBy, Holder, Request, Server, ServerFacts, ServerState, System
 
 FACTS = ServerFacts(model_type="Q4_K - Medium", load_seconds=21.5)
@@ -170,6 +170,18 @@ def test_conditions_are_of_its_time_alone() -> None:
     assert (how.depth_tokens, how.prompt_tokens, how.streams) == (2400, 2000, 1)
     assert how.held_by == HeldBy.POWER
     assert how.socket_power_watts is None and how.swap_bytes_per_second is None
+
+
+def test_of_a_server_of_another_box_this_ones_conditions_are_not_told() -> None:
+    watched, box = Watched(), {"gpus": [gpu(sclk_hertz=int(2.9e9))], "memory": memory(available=12)}
+    box["sources"] = tuple(source(name) for name in ("gpu", "memory"))
+    for time in range(20):
+        watched.see(time, **box)
+    now = frame(20, servers=[replace(serving(1, pid=None), url="http://10.0.0.7:8080")], **box)
+    how = conditions_during(now, watched.history, now.servers[0], request(), 5, 14)
+    assert how == Conditions(depth_tokens=how.depth_tokens, prompt_tokens=how.prompt_tokens)
+    here = replace(now.servers[0], url="http://127.0.0.1:8080")
+    assert conditions_during(now, watched.history, here, request(), 5, 14).sclk_hertz == 2.9e9
 
 
 def test_conditions_where_nothing_is_known() -> None:

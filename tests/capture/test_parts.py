@@ -18,7 +18,10 @@ from halotui.capture.source import Source
 from halotui.capture.table import FIELDS, pick
 from halotui.capture.weave import Weaver, joined
 from halotui.collectors.gpu_metrics import decode
+from halotui.hosts.local import LocalHost
 from halotui.runs import Samples
+
+HERE = LocalHost()
 
 
 def test_a_file_is_read_anew_wherever_it_goes(tmp_path: Path) -> None:
@@ -42,8 +45,8 @@ def test_a_file_is_read_anew_wherever_it_goes(tmp_path: Path) -> None:
 
 
 def test_kernel_files_are_known(tmp_path: Path) -> None:
-    assert kernel("/proc/meminfo") and kernel("/proc/self/statm")
-    assert not kernel(str(tmp_path)) and not kernel("/no/such/file")
+    assert kernel(HERE, "/proc/meminfo") and kernel(HERE, "/proc/self/statm")
+    assert not kernel(HERE, str(tmp_path)) and not kernel(HERE, "/no/such/file")
 
 
 def test_a_file_of_the_kernel_stays_live_on_one_descriptor() -> None:

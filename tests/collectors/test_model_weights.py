@@ -32,10 +32,10 @@ def test_of_a_process_that_sees_what_we_see(tmp_path: Path) -> None:
     model = header(tmp_path / "models/m.gguf")
     host = proc(tmp_path, "mnt:[1]")
     at = model_weights.place(host, server(pid=7, model_path=str(model)))
-    assert at == model and model_weights.read(at).parameters == 4096
+    assert at == model and model_weights.read(LocalHost(), at).parameters == 4096
     (tmp_path / "proc/7/cwd").symlink_to(tmp_path / "models")
     near = model_weights.place(host, server(pid=7, model_path="m.gguf"))
-    assert model_weights.stamp(near) == model_weights.stamp(model)
+    assert model_weights.stamp(LocalHost(), near) == model_weights.stamp(LocalHost(), model)
 
 
 def test_of_a_container_by_its_own_root(tmp_path: Path) -> None:
@@ -69,10 +69,10 @@ def test_what_is_not_ours_to_see_is_said(tmp_path: Path) -> None:
 def test_no_pipe_no_half_model(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(Unavailable, match="not a file"):
-        model_weights.read(tmp_path / "pipe")
+        model_weights.read(LocalHost(), tmp_path / "pipe")
     part = write(tmp_path / "m-00001-of-00002.gguf", number("split.count", 2), tensors=("output.weight",))
     with pytest.raises(Unavailable, match="part of"):
-        model_weights.read(part)
+        model_weights.read(LocalHost(), part)
 
 
 @pytest.mark.parametrize(

@@ -93,4 +93,4 @@ def test_a_user_without_a_name_has_no_lingering_and_breaks_nothing(monkeypatch: 
     """As in a container that is run with --user."""
     monkeypatch.setattr("os.geteuid", lambda: 54_321_987)
     assert _logout(LocalHost(), "").lingers is None
-    assert _person().name == "54321987"
+    assert (person := _person(LocalHost())) and person.name == "54321987"

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from halotui.doctor.libraries import linked
+from halotui.hosts.local import LocalHost
+
+HOST = LocalHost()
 
 
 def elf(path: Path, *needed: str, runpath: str = "") -> Path:
@@ -39,7 +42,7 @@ def test_it_finds_what_ldd_finds() -> None:
         pytest.skip("no ldd to compare with")
     told = subprocess.run(["ldd", program], capture_output=True, text=True, timeout=10).stdout
     theirs = {line.split()[0] for line in told.splitlines() if "=>" in line}
-    found = linked(program)
+    found = linked(HOST, program)
     assert set(found.found) >= theirs - {"linux-vdso.so.1"}
     assert not found.missing
 
@@ -48,7 +51,7 @@ def test_a_backend_beside_it_is_read_too_and_what_it_lacks_is_named(tmp_path: Pa
     server = elf(tmp_path / "bin/llama-server", "libllama.so", runpath="$ORIGIN/../lib")
     elf(tmp_path / "lib/libllama.so")
     elf(tmp_path / "bin/libggml-hip.so", "libamdhip64.so.99")
-    found = linked(server)
+    found = linked(HOST, server)
     assert found.backends == ("libggml-hip.so",)
     assert set(found.found) == {"libllama.so"}
     assert (found.missing, found.left_out) == ({}, {"libamdhip64.so.99": "libggml-hip.so"})
@@ -58,19 +61,19 @@ def test_the_environment_of_the_server_counts(tmp_path: Path) -> None:
     server = elf(tmp_path / "llama-server", "libx.so")
     elf(tmp_path / "rocm/libx.so", "liby.so")
     elf(tmp_path / "rocm/liby.so")
-    assert linked(server).missing == {"libx.so": "llama-server"}
-    found = linked(server, environ={"LD_LIBRARY_PATH": str(tmp_path / "rocm")})
+    assert linked(HOST, server).missing == {"libx.so": "llama-server"}
+    found = linked(HOST, server, environ={"LD_LIBRARY_PATH": str(tmp_path / "rocm")})
     assert (set(found.found), dict(found.missing)) == ({"libx.so", "liby.so"}, {})
 
 
 def test_a_container_has_its_own_files(tmp_path: Path) -> None:
     elf(tmp_path / "usr/bin/llama-server", "libx.so")
     elf(tmp_path / "usr/lib64/libx.so")
-    assert not linked(Path("/usr/bin/llama-server"), tmp_path).missing
+    assert not linked(HOST, Path("/usr/bin/llama-server"), tmp_path).missing
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF", b"\x7fELF\x02\x01" + b"\xff" * 200])
 def test_what_is_no_program_is_said_and_nothing_breaks(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
-    assert linked(tmp_path / "x").problem
-    assert linked(tmp_path / "nowhere").problem == "No such file or directory"
+    assert linked(HOST, tmp_path / "x").problem
+    assert linked(HOST, tmp_path / "nowhere").problem == "No such file or directory"

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -233,14 +234,19 @@ def test_stop_and_start(brood: Brood, vulkan: Path) -> None:
     assert slots(server) == 2 and len(brood.pids("llama-server")) == 1
 
 
-def test_kill_needs_a_word(brood: Brood, vulkan: Path) -> None:
-    """A server that ignores TERM stays, unless --kill."""
-    server = brood.start(vulkan, env={"HALOTUI_TEST_IGNORE_TERM": "1"}).wait_ready()
-    ended = halotui(brood, "stop", "--server", server.pid, "--yes")
-    assert ended.returncode in (exits.FAILURE, exits.ROLLED_BACK), ended.stderr
-    assert brood.pids("llama-server") == [server.pid] and slots(server)
-    assert done(brood, "stop", "--server", server.pid, "--yes", "--kill")["step"] == "stopped for good"
-    assert not brood.pids("llama-server")
+def test_kill_needs_a_word(brood: Brood, vulkan: Path, tmp_path: Path) -> None:
+    """A server that ignores TERM stays, unless --kill. Two at once: each is asked for fifteen seconds."""
+    (tmp_path / "other").mkdir()
+    deaf = {"HALOTUI_TEST_IGNORE_TERM": "1"}
+    with Brood(tmp_path / "other", brood.models) as other, ThreadPoolExecutor() as pool:
+        server = brood.start(vulkan, env=deaf).wait_ready()
+        doomed = other.start(vulkan, env=deaf).wait_ready()
+        killed = pool.submit(done, other, "stop", "--server", doomed.pid, "--yes", "--kill")
+        ended = halotui(brood, "stop", "--server", server.pid, "--yes")
+        assert ended.returncode in (exits.FAILURE, exits.ROLLED_BACK), ended.stderr
+        assert brood.pids("llama-server") == [server.pid] and slots(server)
+        assert killed.result()["step"] == "stopped for good"
+        assert not other.pids("llama-server")
 
 
 def test_measured(brood: Brood, vulkan: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from binaries import binary
 from halotui.actions import ActionError, Value
 from halotui.hosts.hands import Done
+from halotui.hosts.local import LocalHost
 from halotui.hosts.local_hands import LocalHands
 from halotui.servers.dialect import Dialect, Flag, UnknownFlags, parse_help, read_dialect, render
 from halotui.servers.vocabulary import BY_NAME, parse, patched, spoken, values
@@ -271,33 +272,33 @@ async def test_read_once_and_again_when_the_file_is_another(
 ) -> None:
     hands, cache = Counting(), tmp_path / "state" / "dialects.json"
     program = binary(tmp_path / "build")
-    new = await read_dialect(hands, (str(program),), cache)
+    new = await read_dialect(LocalHost(), hands, (str(program),), cache)
     assert (new.version, new.build, hands.runs) == ("0.6.0-dev", 11549, 2)
-    assert await read_dialect(hands, (str(program),), cache) == new
+    assert await read_dialect(LocalHost(), hands, (str(program),), cache) == new
     assert hands.runs == 2
     assert cache.stat().st_mode & 0o777 == 0o600
 
-    here = await read_dialect(hands, ("./build/llama-server",), cache, cwd=str(tmp_path))
+    here = await read_dialect(LocalHost(), hands, ("./build/llama-server",), cache, cwd=str(tmp_path))
     assert here == new and hands.runs == 4
     hands.runs = 2
 
     binary(tmp_path / "build", old_wheel)  # a new build in the same place
-    old = await read_dialect(hands, (str(program),), cache)
+    old = await read_dialect(LocalHost(), hands, (str(program),), cache)
     assert (old.version, old.build, hands.runs) == ("8672", 8672, 4)
     cache.write_text("{")  # a broken cache costs a reading, no more
-    assert await read_dialect(hands, (str(program),), cache) == old
+    assert await read_dialect(LocalHost(), hands, (str(program),), cache) == old
     assert hands.runs == 6
 
 
 async def test_a_stamp_of_the_caller_decides(tmp_path: Path) -> None:
     hands, cache, probe = Counting(), tmp_path / "dialects.json", (str(binary(tmp_path / "build")),)
-    await read_dialect(hands, probe, cache, stamp="image 1")
-    await read_dialect(hands, probe, cache, stamp="image 1")
+    await read_dialect(LocalHost(), hands, probe, cache, stamp="image 1")
+    await read_dialect(LocalHost(), hands, probe, cache, stamp="image 1")
     assert hands.runs == 2
-    await read_dialect(hands, probe, cache, stamp="image 2")
+    await read_dialect(LocalHost(), hands, probe, cache, stamp="image 2")
     assert hands.runs == 4
-    await read_dialect(hands, probe, cache, stamp="")  # unknown: asked each time
-    await read_dialect(hands, probe, cache, stamp="")
+    await read_dialect(LocalHost(), hands, probe, cache, stamp="")  # unknown: asked each time
+    await read_dialect(LocalHost(), hands, probe, cache, stamp="")
     assert hands.runs == 8
 
 
@@ -322,7 +323,7 @@ async def test_a_binary_that_does_not_run(
     path = tmp_path / "llama-server"
     make(path)
     with pytest.raises(ActionError) as caught:
-        await read_dialect(LocalHands(), (str(path),), tmp_path / "cache.json")
+        await read_dialect(LocalHost(), LocalHands(), (str(path),), tmp_path / "cache.json")
     assert reason in caught.value.reason and "\x1b" not in caught.value.reason
     assert not (tmp_path / "cache.json").exists()
 
@@ -331,4 +332,4 @@ async def test_a_bad_environment_is_told(tmp_path: Path) -> None:
     probe = (str(binary(tmp_path / "build")),)
     environ = {**os.environ, "LLAMA_ARG_CTX_SIZE": "lots"}
     with pytest.raises(ActionError, match="LLAMA_ARG_CTX_SIZE"):
-        await read_dialect(LocalHands(), probe, tmp_path / "cache.json", env=environ)
+        await read_dialect(LocalHost(), LocalHands(), probe, tmp_path / "cache.json", env=environ)

@@ -16,6 +16,7 @@ from stage import HASTY, Stage
 
 from binaries import free_port
 from halotui.actions import Step
+from halotui.hosts.local import LocalHost
 from halotui.hosts.local_hands import LocalHands
 from halotui.servers import stopping
 from halotui.servers.launch import Launch
@@ -102,15 +103,15 @@ async def test_no_file_is_taken_for_a_dead_socket(tmp_path: Path) -> None:
     """To the kernel a file refuses a connection like a socket that nobody listens at."""
     hands, file, dead = LocalHands(), tmp_path / "notes.sock", tmp_path / "dead.sock"
     file.write_text("mine")
-    assert not await stopping.port_free(hands, f"unix:{file}", 0)
+    assert not await stopping.port_free(LocalHost(), hands, f"unix:{file}", 0)
     assert file.read_text() == "mine"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(dead))
         listener.listen()
-        assert not await stopping.port_free(hands, f"unix:{dead}", 0)
-    assert await stopping.port_free(hands, f"unix:{dead}", 0)
+        assert not await stopping.port_free(LocalHost(), hands, f"unix:{dead}", 0)
+    assert await stopping.port_free(LocalHost(), hands, f"unix:{dead}", 0)
     assert not dead.exists()
-    assert await stopping.port_free(hands, f"unix:{tmp_path}/never.sock", 0)
+    assert await stopping.port_free(LocalHost(), hands, f"unix:{tmp_path}/never.sock", 0)
 
 
 class Stranger(BaseHTTPRequestHandler):

@@ -67,8 +67,8 @@ async def test_who_does_not_answer_shows_nothing() -> None:
 )
 def test_load_seconds(tmp_path: Path, log: str, seconds: float | None) -> None:
     (tmp_path / "log").write_text(log)
-    assert load_seconds(str(tmp_path / "log")) == seconds
-    assert load_seconds("/nonexistent") is None
+    assert load_seconds(LocalHost(), str(tmp_path / "log")) == seconds
+    assert load_seconds(LocalHost(), "/nonexistent") is None
 
 
 async def test_its_share_of_the_gpus_memory(tmp_path: Path) -> None:

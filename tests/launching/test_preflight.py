@@ -61,7 +61,12 @@ class Box:
         running = await self.running(server) if server else None
         wish = await self.wish(running, patch, **more)
         dialect = await read_dialect(
-            self.hands, probe(wish), self.directory / "dialects", env=wish.env, cwd=str(self.directory)
+            self.host,
+            self.hands,
+            probe(wish),
+            self.directory / "dialects",
+            env=wish.env,
+            cwd=str(self.directory),
         )
         arguments = render(wish.words, dialect)
         order = launch(wish, arguments, id="test", log=wish.log or str(self.directory / "logs/new.log"))

@@ -459,7 +459,9 @@ async def test_a_real_server_goes_into_the_file_and_comes_out_again(tmp_path: Pa
         known = merged(config.load(file, environ={}).profiles)
         made = wish("mine", now, environ=brood.env, profiles=known)
         assert made.api_key == "hunter2" and made.url == server.url and made.backend == "vulkan"
-        dialect = await read_dialect(hands, made.binary, tmp_path / "dialects", env=made.env, cwd=made.cwd)
+        dialect = await read_dialect(
+            LocalHost(), hands, made.binary, tmp_path / "dialects", env=made.env, cwd=made.cwd
+        )
         arguments = render(made.words, dialect)
         assert values(made.words) == values(wish(now=now).words)
         done = await hands.run((*made.binary, *arguments, "--version"), env=made.env, cwd=made.cwd)

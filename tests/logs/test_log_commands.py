@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from halotui.collectors import log_commands, log_follow, log_sources
 from halotui.collectors.log_commands import CommandFollower
 from halotui.collectors.log_follow import GAP
+from halotui.hosts.local import LocalHost
 from halotui.model import LogPlace, SourceState, Unavailable
 
 # Prints NAME.log, of lines "UNIX_NANOSECONDS STREAM TEXT", as the program does that it is called. As seen of
@@ -114,7 +115,7 @@ class Box:
         return LogPlace(kind="container", name="llama", engine=self.program, since_time=since)
 
     def follow(self, since: float | None = START / 10**9, now: float = START / 10**9 + 60) -> CommandFollower:
-        follower = log_sources.follow(self.place(since), now)
+        follower = log_sources.follow(self.place(since), LocalHost(), now)
         assert isinstance(follower, CommandFollower)
         return follower
 
@@ -329,7 +330,9 @@ async def test_what_a_program_says_of_itself(box: Box, words: str, state: Source
 async def test_a_program_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(log_commands, "PAUSE", 0.02)
-    follower = log_sources.follow(LogPlace(kind="container", name="x", engine="podman"), time.time())
+    follower = log_sources.follow(
+        LogPlace(kind="container", name="x", engine="podman"), LocalHost(), time.time()
+    )
     with pytest.raises(Unavailable) as absent:
         await follower.read()
     assert absent.value.state is SourceState.ABSENT and "podman" in absent.value.reason and absent.value.hint
@@ -383,11 +386,13 @@ async def test_a_closed_follower_leaves_no_child(box: Box, held: bool) -> None:
 KILLED = """
 import asyncio, os, signal, sys, time
 from halotui.collectors import log_commands, log_sources
+from halotui.hosts.local import LocalHost
 from halotui.model import LogPlace, Unavailable
 async def main():
-    follower = log_sources.follow(LogPlace(kind="container", name="llama", engine="podman"), time.time())
+    place = LogPlace(kind="container", name="llama", engine="podman")
+    follower = log_sources.follow(place, LocalHost(), time.time())
     if sys.argv[1] == "loose":
-        log_commands.leash = tuple
+        log_commands.leash = lambda host: ()
     try:
         print(await follower.read())
     except Unavailable as told:
@@ -480,14 +485,14 @@ def test_whenever_it_ends_each_line_comes_once(
         )
 
     async def play() -> bytes:
-        follower = log_sources.follow(LogPlace(kind="journal", name="x"), 0)
+        follower = log_sources.follow(LogPlace(kind="journal", name="x"), LocalHost(), 0)
         assert isinstance(follower, CommandFollower)
         read = b""
         for end in [*ends, 10**6]:
             since = follower._last - log_commands.EARLY if follower._last is not None else -1
             answer = told(since)[:end]
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(log_commands, "_start", lambda _, answer=answer: started(answer))
+                patch.setattr(log_commands, "_start", lambda *_, answer=answer: started(answer))
                 await follower._listen(())
             read += b"".join(iter(follower._backlog.take, b""))
         return read
@@ -553,7 +558,7 @@ async def test_the_real_journalctl(journal: Journal) -> None:
     )
     journal.write((start + 3, "of another unit"), unit="other.service")
     place = LogPlace(kind="journal", name="llama.service", since_time=start)
-    follower = log_sources.follow(place, time.time())
+    follower = log_sources.follow(place, LocalHost(), time.time())
     assert isinstance(follower, CommandFollower)
     read = await until(follower, lambda read: read.count(b"\n") >= 2)
     first, second = read.split(b"\n")[:-1]
@@ -567,7 +572,7 @@ async def test_the_real_journalctl(journal: Journal) -> None:
 async def test_the_real_journalctl_without_a_line(journal: Journal) -> None:
     journal.write((time.time() - 9, "of another unit"), unit="other.service")
     place = LogPlace(kind="journal", name="llama.service", since_time=time.time() - 99)
-    follower = log_sources.follow(place, time.time())
+    follower = log_sources.follow(place, LocalHost(), time.time())
     assert isinstance(follower, CommandFollower)
     assert "llama.service" in (await trouble(follower, SourceState.NO_DATA)).hint
     await follower.close()

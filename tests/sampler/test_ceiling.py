@@ -212,7 +212,9 @@ async def test_a_file_that_is_not_what_runs(tmp_path: Path) -> None:
 async def test_not_while_it_loads_and_once_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, reads, turned = model(tmp_path / "m.gguf"), [], Turned()
     real = model_book.model_weights.read
-    monkeypatch.setattr(model_book.model_weights, "read", lambda path: reads.append(path) or real(path))
+    monkeypatch.setattr(
+        model_book.model_weights, "read", lambda host, path: reads.append(path) or real(host, path)
+    )
     loading = serving(path, state=ServerState.LOADING)
     ceilings = await read(loading, turned)
     told = ceilings.of(loading, HALO).facts  # the file's size alone
@@ -249,7 +251,7 @@ async def test_a_dead_share_costs_its_model_alone(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(
         model_book.model_weights,
         "stamp",
-        lambda path: gate.read_bytes() if "dead" in path.name else real(path),
+        lambda host, path: gate.read_bytes() if "dead" in path.name else real(host, path),
     )
     dead = serving(tmp_path / "dead.gguf", url="http://127.0.0.1:1")
     well = serving(model(tmp_path / "well.gguf"), url="http://127.0.0.1:2")

@@ -328,7 +328,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(not leash(), reason="no setpriv")
+@pytest.mark.skipif(not leash(LocalHost()), reason="no setpriv")
 def test_a_silent_child_ends_even_when_we_are_killed(journal: Journal) -> None:
     journal.does(f"echo $$ > {journal.asked}; exec sleep 60")
     deadline = time.monotonic() + 20

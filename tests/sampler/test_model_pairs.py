@@ -41,7 +41,9 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The draft models whose vocabulary was read."""
     drafts: list[Path] = []
     real = model_weights.unfit
-    monkeypatch.setattr(model_weights, "unfit", lambda one, two: drafts.append(two) or real(one, two))
+    monkeypatch.setattr(
+        model_weights, "unfit", lambda host, one, two: drafts.append(two) or real(host, one, two)
+    )
     return drafts
 
 

@@ -265,7 +265,7 @@ packages.installed(LocalHost())
 """
 
 
-@pytest.mark.skipif(not leash(), reason="no setpriv")
+@pytest.mark.skipif(not leash(LocalHost()), reason="no setpriv")
 def test_a_package_manager_that_hangs_ends_even_when_we_are_killed(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     stand_in(tmp_path / "bin/rpm", f"echo $$ > {pid}; exec sleep 60")

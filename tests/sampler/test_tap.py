@@ -9,20 +9,20 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from halotui.collectors import log_follow, log_sources
 from halotui.collectors.llama_log import Batch
-from halotui.hosts import Host
+from halotui.hosts.local import LocalHost
 from halotui.model import LogPlace, SourceState, Unavailable
 from halotui.sampler import log as tap_module
 from halotui.sampler.clock import Clock
 from halotui.sampler.log import LINES, LogTap, no_log
 
 URL = "http://127.0.0.1:8080"
-HERE = cast(Host, None)  # a log is followed on this machine
+HERE = LocalHost()
 REQUEST = """\
 {0}0.00.100.000 I slot launch_slot_: id  0 | task {1} | processing task, is_child = 0
 {0}0.00.200.000 I slot print_timing: id  0 | task {1} | prompt eval time = 14.52 ms / 73 tokens ( 0.20 ms per token, 5027.20 tokens per second)
