@@ -127,7 +127,10 @@ class FarFeed(LiveFeed):
             began = loop.time()
             login = await self._host.up()
             with suppress(LinkDown):
+                asked = loop.time()
                 frame = await self._sampler.tick(self.grace)
+                if not await self._host.heard(asked):  # it tells of the link, and not of the box
+                    continue
                 if self._host.link.state is LinkState.UP and await self._host.up() == login:
                     yield self.judge(frame)
             spent = loop.time() - began

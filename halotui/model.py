@@ -37,6 +37,9 @@ class SourceState(StrEnum):
     UNUSED = "unused"  # not asked: another one answers, or nobody wants it
 
 
+NO_FORWARDING = "the sshd there forwards no connection to it"  # reason of a server behind one that may not
+
+
 class LinkState(StrEnum):
     """How the connection to a far box stands."""
 

@@ -74,7 +74,12 @@ class HttpxWire:
         except (Unreached, Broken):
             await self.aclose()  # after another login the door is elsewhere
             await asyncio.sleep(NOTICE_SECONDS)
-            await _way(self._url, self._door)  # raises LinkDown
+            try:
+                await _way(self._url, self._door)
+            except LinkDown:
+                raise
+            except OSError as error:
+                raise Unreached(words(error)) from None
             raise
 
     async def _get(self, path: str) -> tuple[int, bytes]:

@@ -121,7 +121,12 @@ class StreamWire:
             return await self._ask(self._connection, request)
         except Broken as broken:
             await asyncio.sleep(NOTICE_SECONDS)
-            await _through(door, self._address)
+            try:
+                await _through(door, self._address)
+            except LinkDown:
+                raise
+            except OSError as error:
+                raise Unreached(words(error)) from None
             if isinstance(broken, _Unheard):
                 raise Unreached(os.strerror(errno.ECONNREFUSED)) from None
             raise

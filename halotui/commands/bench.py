@@ -37,6 +37,8 @@ async def run(said: Said, settings: Settings) -> int:
     _check(said, words, command)
     assert command
     where = place(settings, said)
+    if where.target is not None and where.settings.readonly:
+        raise UsageError(f"read-only: nothing is run on {where.name}")
     async with opened(where) as (host, hands):
         if code := await asyncio.to_thread(_missing, command, host):
             return code

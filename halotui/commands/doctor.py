@@ -50,7 +50,12 @@ async def run(said: Mapping[str, Any], settings: Settings) -> int:
         colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         width = min(WIDEST, shutil.get_terminal_size((WIDTH, 24)).columns) if terminal else WIDTH
         name, quiet = seen.frame.host, bool(said.get("quiet"))
-        print(text(known, name, width=width, colour=colour, quiet=quiet, far=where.name), flush=True)
+        print(
+            text(
+                known, name, width=width, colour=colour, quiet=quiet, far=where.name if where.target else ""
+            ),
+            flush=True,
+        )
     return exits.FAILURE if must(known) else exits.OK
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -45,7 +46,13 @@ def answer(run: Run, said: Said, *, aside: bool = False) -> None:
     if not aside or "output" in said:
         tables.put(data, said)
     if run.id:
-        talk(f"run stored as {run.id}: halotui runs show {run.id}")
+        talk(f"run stored as {run.id}: {shown_by(run.id, said)}")
+
+
+def shown_by(id_: int, said: Said) -> str:
+    """The command that shows a stored run: those of a far box are kept apart."""
+    there = "".join(f" --ssh {shlex.quote(name)}" for name in said.get("ssh", ()))
+    return f"halotui runs show {id_}{there}"
 
 
 def _data(run: Run, format_: str) -> str:

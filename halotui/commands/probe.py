@@ -21,7 +21,7 @@ from halotui.actions import Verdict
 from halotui.benching.modes import is_foreground
 from halotui.benching.tables import Table, render
 from halotui.commands import keeping
-from halotui.commands.measured import talk
+from halotui.commands.measured import shown_by, talk
 from halotui.commands.places import Place, opened, place
 from halotui.commands.probe_target import NoTarget, Target, target
 from halotui.exits import UsageError
@@ -84,7 +84,7 @@ async def _probed(where: Place, host: Host, hands: Hands, making: Making, second
     else:
         print(text(report, probe), flush=True)
     if report.run:
-        talk(f"run stored as {report.run}: halotui runs show {report.run}")
+        talk(f"run stored as {report.run}: {shown_by(report.run, said)}")
     if report.interrupted:
         return exits.INTERRUPTED
     return exits.OK if report.verdict is Verdict.OK else exits.FAILURE

@@ -68,6 +68,8 @@ async def _stage(said: Said, settings: Settings) -> AsyncIterator[_Stage]:
         from halotui.servers.profile import merged
 
         file, where = Path(words[0]), place(settings, said)
+        if where.target is not None and where.settings.readonly and not said.get("dry_run"):
+            raise UsageError(f"read-only: nothing is run on {where.name}")
         there = f"--ssh {shlex.quote(where.name)} " if where.target is not None else ""
         again = _HINT.format(file=f"{there}{shlex.quote(str(file))}")
         yield _Stage(file, where, merged(settings.profiles), again=again)

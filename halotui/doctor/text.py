@@ -29,7 +29,7 @@ def text(
     user calls the box, where the commands are not to be run here."""
     paint = _paint if colour else _plain
     shown = [line for line in lines if not (quiet and line.verdict is Verdict.OK)]
-    there = [f"on {far}: commands are to be run there, but for halotui's own"] if far else []
+    there = [f"commands are to be run on {far}; halotui's own here, with --ssh {far}"] if far else []
     end = [""] if shown else []
     return "\n".join([*_blocks(shown, width, paint), *end, *there, f"{host}: {summary(lines)}"])
 

@@ -6,8 +6,10 @@ Nothing is installed or written there. What is read again and again comes in one
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
@@ -26,6 +28,9 @@ from halotui.hosts.ssh_reads import Ask
 from halotui.model import Link
 from halotui.safe import clean
 
+_AT_ONCE = 1.0  # seconds
+_STEP, _LARGE = 16 * 1024, 512 * 1024  # bytes of a part that is asked at once
+_SLOW = 0.5  # seconds for them: over a narrow line all else waits behind them
 _DOTS = re.compile(r"/\.\.?(/|\Z)")
 _WHO = f'id -u; {END}id -un; {END}id -Gn; {END}id -Gn -- "$(id -un)"; {END}'
 
@@ -52,6 +57,9 @@ class SshHost:
         self._devices = Reader(login, first(far.sysfs, ssh_first.SYSFS), ssh_first.globs(far.sysfs))
         others = [*first(far.procfs, ssh_first.PROCFS), *first(self.root, ssh_first.ROOT)]
         self._others = Reader(login, others, ())
+        # A model's head is megabytes: over a narrow line nothing else waits for it.
+        self._parts = Reader(login, (), ())
+        self._step = _STEP
         self._channels = Channels(login)
         self._doors = Doors(login, self._keeper.place)
         self._processes = Processes(self._others, os.fspath(far.procfs))
@@ -65,7 +73,7 @@ class SshHost:
     @property
     def trips(self) -> int:
         """Round trips for reading, so far."""
-        return self._devices.trips + self._others.trips
+        return self._devices.trips + self._others.trips + self._parts.trips
 
     @property
     def fresh_seconds(self) -> float:
@@ -98,6 +106,18 @@ class SshHost:
         """Log out; nothing of ours is left there."""
         await self._keeper.close()
 
+    async def heard(self, since: float) -> bool:
+        """Whether the box has said anything since then (monotonic seconds), or answers as soon as it is
+        asked: what hangs otherwise is the link, and not the box."""
+        login = self._keeper.last()
+        if login is None:
+            return False
+        if max(one.heard_at for one in (login, self._devices, self._others, self._parts)) >= since:
+            return True
+        asked = time.monotonic()
+        answers = await in_thread(login.check)
+        return answers and time.monotonic() - asked < _AT_ONCE + 3 * (login.round_trip or 0.0)
+
     @property
     def ahead(self) -> float:
         """Of the last login; 0 before the first."""
@@ -108,6 +128,8 @@ class SshHost:
     def user(self) -> User:
         """Asked anew each time: a group may have been joined."""
         uid, name, groups, listed = self._others.answer(Ask("text", _WHO, (4,)))
+        if not uid.strip().isdigit():
+            raise OSError("its id does not say who we are")
         return User(
             uid=int(uid),
             name=clean(name.strip()) or str(int(uid)),
@@ -134,7 +156,19 @@ class SshHost:
 
     def part(self, path: str | Path, offset: int, size: int) -> bytes:
         """Bytes of a regular file. Raises OSError."""
-        return cast(bytes, self._ask("part", path, offset, size)) if size > 0 else b""
+        found = bytearray()
+        while size > len(found):
+            step = min(size - len(found), self._step)
+            asked = time.monotonic()
+            piece = cast(bytes, self._ask("part", path, offset + len(found), step))
+            found += piece
+            took = time.monotonic() - asked - self._keeper.login().best
+            self._step = max(_STEP, self._step // 2) if took > _SLOW else min(_LARGE, self._step * 2)
+            if len(piece) < step:
+                break
+            if took > _SLOW:
+                time.sleep(min(took, _AT_ONCE))  # the others' turn
+        return bytes(found)
 
     def stat(self, path: str | Path) -> Stat:
         """Raises OSError. Where there is busybox alone, times are whole seconds."""
@@ -211,7 +245,13 @@ class SshHost:
         spelled = os.fspath(path)
         if "\0" in spelled:
             raise ValueError("embedded null byte")  # as the os module says it
-        reader = self._devices if spelled.startswith(self._sysfs) else self._others
+        reader = (
+            self._parts
+            if verb == "part"
+            else self._devices
+            if spelled.startswith(self._sysfs)
+            else self._others
+        )
         return reader.answer(Ask(verb, spelled, more))
 
     def _spellings(self, root: str, pattern: str) -> list[str]:

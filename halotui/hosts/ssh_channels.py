@@ -21,6 +21,9 @@ _MOST = 4 * 1024 * 1024  # of each output
 _CHUNK = 64 * 1024
 _LINE = 1024 * 1024
 _AT_ONCE = 3  # sshd allows ten channels in all
+_FAILED = 255  # ssh's own exit code
+_CROWDED = "Session open refused by peer"
+_NO_SESSION = "the sshd there opens no more sessions (MaxSessions)"
 _SIGNALS = range(129, 129 + 64)
 
 # The session that sshd has made for us is one process group: it is killed whole when stdin ends, or says
@@ -39,6 +42,10 @@ kill "$w"
 exit "$s"
 }}
 """
+
+
+class CrowdedError(LinkDown):
+    """sshd there opens no more sessions."""
 
 
 class Channels:
@@ -64,8 +71,10 @@ class Channels:
                 raise TimeoutError(f"no answer within {seconds:g} s") from None
             finally:
                 _end(child)
-        if code == 255 and not login.alive:
+        if code == _FAILED and not login.alive:
             raise LinkDown(login.lost().reason)
+        if code == _FAILED and _CROWDED.encode() in err:
+            raise CrowdedError(_NO_SESSION)
         return (128 - code if code in _SIGNALS else code), out, err
 
     def run(self, argv: Sequence[str], seconds: float) -> bytes:
@@ -75,6 +84,8 @@ class Channels:
             code, out, err = self.script(_command(argv, f"printf {none} >&2", "2>/dev/null"), seconds)
         except TimeoutError:
             raise TimeoutError(f"{argv[0]}: no answer within {seconds:g} s") from None
+        except CrowdedError as error:
+            raise OSError(str(error)) from None
         if err.endswith(none.encode()):
             raise FileNotFoundError(2, "No such file or directory", argv[0])
         if code:
@@ -105,8 +116,10 @@ class Channels:
                     raise FileNotFoundError(2, "No such file or directory", argv[0])
                 else:  # before it: what a login shell has to say
                     begun = line == f"{mark}+\n".encode()
-            if not begun or not login.alive:
+            if not login.alive:
                 raise LinkDown(login.lost().reason)
+            if not begun:
+                raise CrowdedError(_NO_SESSION)
         finally:
             await _leave(child)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from halotui.hosts.ssh_login import Login
+from halotui.model import NO_FORWARDING
+
+_PROBE_SECONDS = 0.5
 
 
 class Doors:
@@ -26,13 +30,17 @@ class Doors:
         address = (host, port)
         with self._guard:
             name = self._names.setdefault(address, f"d{len(self._names)}")
-            socket = self._place() / name
-            if self._open.get(address) != login.number or not socket.exists():
+            path = self._place() / name
+            if self._open.get(address) != login.number or not path.exists():
                 with suppress(OSError):
-                    socket.unlink()  # a master that was killed left it
-                login.control("forward", ["-L", f"{_escaped(str(socket))}:{_there(host, port)}"])
+                    path.unlink()  # a master that was killed left it
+                login.control("forward", ["-L", f"{path}:{_there(host, port)}"])
                 self._open[address] = login.number
-        return str(socket)
+                return str(path)
+        # A connection came to its end. Where sshd has refused any, it is asked whether that is so here.
+        if (before := login.forbidden()) and _ends(path, login) and login.forbidden() > before:
+            raise OSError(NO_FORWARDING)
+        return str(path)
 
     def clear(self) -> None:
         with self._guard:
@@ -45,5 +53,19 @@ def _there(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _ends(path: Path, login: Login) -> bool:
+    """Whether a connection is ended at once."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_PROBE_SECONDS + 2 * (login.round_trip or 0.0))
+        try:
+            probe.connect(str(path))
+            return not probe.recv(1)
+        except OSError:
+            return False
+
+
 def _escaped(path: str) -> str:
-    return path.replace("\\", "\\\\").replace(":", "\\:")
+    """ssh knows no way to say ${ as it is. Raises OSError."""
+    if "${" in path:
+        raise OSError("ssh cannot be given a socket of that name")
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace("%", "%%")

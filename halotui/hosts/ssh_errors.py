@@ -75,7 +75,11 @@ _ROWS = tuple((re.compile(row.pattern), row) for row in _TABLE)
 def diagnose(said: bytes, target: str, code: int | None = None) -> LinkError:
     """Of ssh's last words. ``code``: what it ended with, 255 where it failed itself."""
     host = target.removeprefix("ssh://").rpartition("@")[2]
-    lines = [text for line in said.splitlines() if (text := clean(line, _LONGEST).strip(" @"))]
+    lines = [
+        text
+        for line in said.splitlines()
+        if not line.startswith(b"channels.c:") and (text := clean(line, _LONGEST).strip(" @"))
+    ]
     for pattern, row in _ROWS:
         for line in reversed(lines):
             if pattern.search(line):

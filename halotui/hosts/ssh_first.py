@@ -45,8 +45,6 @@ PROCFS: tuple[str, ...] = (
     "cpuinfo",
     "net/dev",
     "net/route",
-    "net/tcp",
-    "net/tcp6",
     "pressure/*",
     "self/cgroup",
     "sys/kernel/random/boot_id",

@@ -152,7 +152,13 @@ class Keeper:
         if self._closed:
             raise LinkError("closed")
         self._number += 1
-        login = self._trying = Login(self.far, self.place(), self._number)
+        try:
+            place = self.place()
+        except OSError as error:
+            trouble = LinkError(f"no place for its sockets: {clean(str(error))}", "is TMPDIR full?")
+            self._failed(trouble)
+            raise trouble from None
+        login = self._trying = Login(self.far, place, self._number)
         try:
             await in_thread(lambda: login.start(ask=ask))
         except asyncio.CancelledError:

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 _CHUNK = 256 * 1024
 _MOST = 64 * 1024 * 1024  # of one answer
+_LONGEST = 30.0  # seconds for one that comes little by little
 _KNOWN = 32  # scripts that it keeps as functions
 END = 'printf %s "$T"\n'  # ends a section
 
@@ -57,13 +58,14 @@ class Lane:
         self._greeting = b"T=%s; N=%d%s%s" % (self._token, most, _PREAMBLE.encode(), END.encode())
         self._known: dict[bytes, bytes | None] = {}  # script -> its function there; None: sent once
         self._names = 0
+        self.heard_at = 0.0  # monotonic seconds of the last byte
 
     def trip(self, text: str, sections: int, seconds: float) -> list[bytes]:
-        """Run a script that ends ``sections`` sections. Raises EOFError (it is gone), TimeoutError: it is of
-        no more use then, since the rest may come at any time."""
+        """Run a script that ends ``sections`` sections. Raises EOFError (it is gone), TimeoutError (so long
+        not a byte): it is of no more use then, since the rest may come at any time."""
         greeted, script = bool(self._greeting), self._greeting + self._spelled(os.fsencode(text))
         self._greeting = b""
-        parts = self._exchange(script, sections + greeted, time.monotonic() + seconds)
+        parts = self._exchange(script, sections + greeted, seconds)
         return parts[greeted:]  # before our greeting: what a login shell has to say
 
     def close(self) -> None:
@@ -91,8 +93,10 @@ class Lane:
         name = self._known.pop(next(iter(self._known)))
         return b"unset -f %s\n" % name if name else b""
 
-    def _exchange(self, script: bytes, sections: int, deadline: float) -> list[bytes]:
+    def _exchange(self, script: bytes, sections: int, seconds: float) -> list[bytes]:
         left, answer, found, start = memoryview(script), bytearray(), 0, 0
+        deadline = time.monotonic() + seconds
+        end = max(deadline, time.monotonic() + _LONGEST)
         poll = select.poll()
         poll.register(self._out, select.POLLIN)
         poll.register(self._in, select.POLLOUT)
@@ -107,6 +111,8 @@ class Lane:
                         poll.unregister(self._in)
                     continue
                 data = self._read()
+                self.heard_at = time.monotonic()
+                deadline = min(end, self.heard_at + seconds)
                 answer += data
                 while (at := answer.find(self._token, start)) >= 0:
                     found, start = found + 1, at + len(self._token)

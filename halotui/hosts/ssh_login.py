@@ -7,12 +7,14 @@ When we are gone, however that came, its stdin ends, and all ends with it.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from msgspec import Struct
@@ -33,15 +35,12 @@ _GRACE_SECONDS = 0.3
 _WORDS = 16 * 1024  # of what ssh says, the last bytes
 # What a user's configuration may say otherwise, and would break this. Of host keys: nothing, ever.
 _OPTIONS = (
-    "IgnoreUnknown=ForkAfterAuthentication,StdinNull,SessionType",  # older ones do not know them
-    "ForkAfterAuthentication=no",
-    "StdinNull=no",
-    "SessionType=default",
     "ControlMaster=yes",
     "ControlPersist=no",
     "ServerAliveInterval=4",
     "ServerAliveCountMax=2",
     "ConnectTimeout=10",
+    "Compression=yes",  # tables of text, once a second
     "RequestTTY=no",
     "RemoteCommand=none",
     "ForwardAgent=no",
@@ -53,6 +52,17 @@ _OPTIONS = (
     "VisualHostKey=no",
     "LogLevel=ERROR",
 )
+# Of 8.7 and newer. IgnoreUnknown would let older ones have them as well, and would take away the user's own.
+_NEWER = (
+    "ForkAfterAuthentication=no",
+    "StdinNull=no",
+    "SessionType=default",
+    "LogVerbose=channels.c:channel_input_open_failure():*",  # why a connection was not forwarded
+)
+_SINCE = (8, 7)
+_FORBIDDEN = b"open failed: administratively prohibited"
+_SAID_MOST = 256 * 1024  # bytes: each connection that is refused there leaves a line
+_TIME = re.compile(rb"(\d{1,11})(?:\.(\d+))?\Z")
 # A client of the master reads no configuration, and never connects by itself.
 _CLIENT = (
     "-F",
@@ -101,6 +111,7 @@ class Login:
         self.ahead = 0.0
         self.round_trip: float | None = None  # seconds, of the last one
         self.dead: str = ""  # why we ended it
+        self.crowded = False  # sshd there opens no more sessions: who has none shares ours
         self._far = far
         self._control = place / f"c{number}"
         self._said = place / f"e{number}"
@@ -111,7 +122,7 @@ class Login:
         self._guard = threading.Lock()
         self._over = False
         self._clock_at = 0.0
-        self._best = float("inf")  # seconds of the shortest round trip of the clock
+        self.best = float("inf")  # seconds of the shortest round trip of the clock
         self._slept = _slept()
 
     @property
@@ -131,26 +142,8 @@ class Login:
 
     def start(self, *, ask: bool = False) -> None:
         """Connect, and learn what every login is told. Raises LinkError; it is closed then."""
-        far = self._far
-        config = ["-F", os.fspath(far.ssh_config)] if far.ssh_config else []
-        options = [
-            word for option in (*_OPTIONS, f"BatchMode={'no' if ask else 'yes'}") for word in ("-o", option)
-        ]
-        argv = [
-            "ssh",
-            *config,
-            "-M",
-            "-S",
-            str(self._control),
-            "-T",
-            "-a",
-            "-x",
-            *options,
-            "--",
-            far.target,
-            "exec sh",
-        ]
         try:
+            argv = self._argv(ask)
             with open(self._said, "wb", opener=_private) as said, lent(ask) as bring_to_front:
                 with self._guard:
                     if self._over:
@@ -173,6 +166,14 @@ class Login:
         except BaseException:
             self.close()
             raise
+
+    def _argv(self, ask: bool) -> list[str]:
+        far = self._far
+        config = ["-F", os.fspath(far.ssh_config)] if far.ssh_config else []
+        said = (*_OPTIONS, *(_NEWER if _version() >= _SINCE else ()), f"BatchMode={'no' if ask else 'yes'}")
+        options = [word for option in said for word in ("-o", option)]
+        master = ("-M", "-S", str(self._control), "-T", "-a", "-x")
+        return ["ssh", *config, *master, *options, "--", far.target, "exec sh"]
 
     def _learn(self, seconds: float) -> None:
         assert self._master
@@ -212,6 +213,30 @@ class Login:
             return file.read()
         return b""
 
+    def forbidden(self) -> int:
+        """How often sshd there would not forward a connection."""
+        with suppress(OSError):
+            if self._said.stat().st_size > _SAID_MOST:
+                os.truncate(self._said, 0)
+            return self._said.read_bytes().count(_FORBIDDEN)
+        return 0
+
+    def trip(self, text: str, sections: int, seconds: float) -> list[bytes]:
+        """As a lane's, in the session that each login has. What hangs there takes the login with it. Raises
+        EOFError."""
+        assert self._keeper
+        with self._turn:
+            try:
+                return self._keeper.trip(text, sections, seconds)
+            except TimeoutError:
+                self.end("a file there hangs, and its sshd allows no session beside it (MaxSessions)")
+                raise EOFError from None
+
+    @property
+    def heard_at(self) -> float:
+        """Monotonic seconds of the last byte in its own session."""
+        return self._keeper.heard_at if self._keeper else 0.0
+
     def lost(self) -> LinkError:
         """Why it is over."""
         return LinkError(self.dead) if self.dead else diagnose(self.words(), self._far.target)
@@ -234,8 +259,8 @@ class Login:
             self._turn.release()
         self._clock_at = time.monotonic()
         self.round_trip = took
-        if took <= 2 * self._best:  # a late answer tells less than the last one did
-            self._best = min(took, self._best)
+        if took <= 2 * self.best:  # a late answer tells less than the last one did
+            self.best = min(took, self.best)
             with suppress(ValueError):
                 self.ahead = _clock(told) - (now - took / 2)
 
@@ -323,8 +348,17 @@ def _private(path: str, flags: int) -> int:
 
 def _clock(told: bytes) -> float:
     """Where ``date`` knows no fractions, the middle of the second."""
-    seconds, _, rest = told.strip().partition(b".")
-    return int(seconds) + (float(b"0." + rest) if rest.isdigit() else 0.5)
+    if (time_ := _TIME.match(told.strip())) is None:
+        raise ValueError
+    return int(time_[1]) + (float(b"0." + time_[2]) if time_[2] else 0.5)
+
+
+@lru_cache(1)
+def _version() -> tuple[int, ...]:
+    """Of the ssh here. Raises FileNotFoundError."""
+    said = subprocess.run(["ssh", "-V"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PING_SECONDS)
+    found = re.match(rb"OpenSSH\D*(\d+)\.(\d+)", said.stderr)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 def _slept() -> float:

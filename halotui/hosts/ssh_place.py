@@ -14,6 +14,7 @@ from pathlib import Path
 
 _PREFIX = "halotui-ssh-"
 _LONGEST = 60  # bytes of the directory: ssh adds 20 and more to a socket's name while it makes it, of 108
+_TRIES = 5
 _PLAIN = re.compile(r"[\w/.+-]+\Z", re.ASCII)  # % ~ $ and : mean something to ssh
 
 
@@ -23,10 +24,22 @@ class Place:
     def __init__(self) -> None:
         parent = _parent()
         _sweep(parent)
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.path, lock = _made(parent)
         self.close = weakref.finalize(self, _remove, self.path, lock)
+
+
+def _made(parent: str) -> tuple[Path, int]:
+    """And its lock. Another halotui may sweep it away before it is locked. Raises OSError."""
+    for _ in range(_TRIES):
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        with suppress(FileNotFoundError):
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.exists():
+                    return path, lock
+            os.close(lock)
+    raise OSError(f"{parent}: somebody removes what is made there")
 
 
 def _remove(path: Path, lock: int) -> None:

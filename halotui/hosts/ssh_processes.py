@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,10 +15,11 @@ from halotui.hosts.ssh_reads import Ask, sockets
 from halotui.safe import clean
 
 _COMM = 15  # the kernel cuts a process name here
-_LISTEN = b"0A"
+_LISTENS = "^ *[0-9]*: [0-9A-F:]* [0-9A-F:]* 0A "  # of the rows of net/tcp, which may be thousands
 _FILES = ("stat", "cmdline", "environ", "status", "cgroup")
 _LINKS = ("cwd", "fd/1", "fd/2", "ns/mnt")
 _STATS = ("", "/fd/1", "/fd/2", "/net/tcp")
+_NAMED = re.compile(rb"(?m)/(\d{1,10})/comm$")
 _SPECIAL = frozenset("\\.[]*^$+?(){}|/")
 
 
@@ -50,16 +52,15 @@ class Processes:
     ) -> list[Process]:
         """Raises LinkDown, TimeoutError."""
         proc = self._proc
-        named, snakes, tcp, tcp6, net, mount, boot = self._ask(
+        named, snakes, tcp, net, mount, boot = self._ask(
             self._named([name[:_COMM] for name in names]),
             self._named(["python"] if scripts else []),
-            Ask("read", f"{proc}/net/tcp"),
-            Ask("read", f"{proc}/net/tcp6"),
+            Ask("text", f"grep -he '{_LISTENS}' {proc}/net/tcp {proc}/net/tcp6\n{END}", (1,)),
             Ask("stat", f"{proc}/net/tcp"),
             Ask("readlink", f"{proc}/self/ns/mnt"),
             Ask("read", f"{proc}/stat"),
         )
-        listening = _listening((tcp, tcp6), uid)
+        listening = _listening(tcp, uid)
         found = (
             _pids(named) | self._running(_pids(snakes), frozenset(scripts)) | self._holders(ports, listening)
         )
@@ -227,20 +228,19 @@ def _asks(place: str) -> Iterator[Ask]:
     yield Ask("sockets", f"{place}/fd")
 
 
-def _listening(tables: Iterable[Any], uid: int) -> dict[int, int]:
+def _listening(found: Any, uid: int) -> dict[int, int]:
     """Socket inode -> TCP port, of the sockets whose process we may look into."""
     ports: dict[int, int] = {}
-    for table in tables:
-        for row in table.splitlines()[1:] if isinstance(table, bytes) else ():
-            field = row.split()
-            if len(field) > 9 and field[3] == _LISTEN and uid in (0, int(field[7])):
-                ports[int(field[9])] = int(field[1].rpartition(b":")[2], 16)
+    for row in found[0].splitlines() if isinstance(found, list) else ():
+        field = row.split()
+        if len(field) > 9 and uid in (0, int(field[7])):
+            ports[int(field[9])] = int(field[1].rpartition(b":")[2], 16)
     return ports
 
 
 def _pids(found: Any) -> set[int]:
     """Of a text's one section: paths within processes."""
-    return {_pid(path) for path in found[0].splitlines()} if isinstance(found, list) else set()
+    return {int(pid) for pid in _NAMED.findall(found[0])} if isinstance(found, list) else set()
 
 
 def _pid(path: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,9 +18,11 @@ from halotui.hosts.ssh_reads import AGAIN, Ask, Part, alone, parts
 
 _SECONDS = 3.0  # an answer takes at most, round trip apart
 _TURN_SECONDS = 15.0  # to wait for those who came before
+_SLOW_SECONDS = 0.4  # a longer trip makes no answer fresh for longer: the next tick is near
 _REST_SECONDS = 5.0  # between a lane that hung and the next
 _HUNG = 3  # lanes that hang there at one time: sshd allows ten channels in all
 _STUCK_SECONDS = 60.0  # a file that hung by itself is left alone
+_FAILED = 255  # ssh's own exit code
 _UNSURE = Failed(5, "Input/output error")
 
 
@@ -51,6 +54,11 @@ class Reader:
         self._pending: list[_Waiting] = []
         self._guard = threading.Lock()
         self._turn = threading.Lock()
+
+    @property
+    def heard_at(self) -> float:
+        """Monotonic seconds of the last byte that came."""
+        return self._lane.heard_at if self._lane else 0.0
 
     def expect(self, patterns: Iterable[str]) -> None:
         """With the next question."""
@@ -160,7 +168,7 @@ class Reader:
             answers |= {ask: _UNSURE if answer is AGAIN else answer for ask, answer in again.items()}
         begun, now = now, time.monotonic()
         if patterns:
-            files = answers.pop(expected)
+            files = answers.pop(expected, AGAIN)
             self.ahead.expected(patterns, {} if files is AGAIN else files, begun, now)
         self.ahead.brought(begun, now, answers, asked)
         self._suspects.difference_update(answers)
@@ -174,11 +182,15 @@ class Reader:
         begun = time.monotonic()
         sections = self._exchange(login, text, count, asks, seconds)
         self.trips += 1
-        self.waited_seconds = login.round_trip = time.monotonic() - begun
+        self.waited_seconds = time.monotonic() - begun
+        self.ahead.trip_seconds = min(self.waited_seconds, _SLOW_SECONDS)
+        if not any(ask.verb == "part" for ask in asks[:1]):  # it tells of their size
+            login.round_trip = self.waited_seconds
         answers: dict[Ask, Any] = {}
         at = 0
         for part in script:
-            answers.update(part.parse(sections[at : at + part.sections]))
+            with suppress(ValueError, IndexError):  # a program there that does not say what it should
+                answers.update(part.parse(sections[at : at + part.sections]))
             at += part.sections
         return answers
 
@@ -187,9 +199,14 @@ class Reader:
     ) -> list[bytes]:
         for _ in range(2):
             fresh = self._lane is None
+            seconds_now = seconds + (3 if fresh else 1) * (login.round_trip or 0.0)
+            if fresh and login.crowded:
+                with suppress(EOFError):
+                    return login.trip(text, count, seconds_now)
+                break
             lane = self._lane or self._open(login)
             try:
-                return lane.trip(text, count, seconds + (3 if fresh else 1) * (login.round_trip or 0.0))
+                return lane.trip(text, count, seconds_now)
             except TimeoutError:
                 self._abandon(login, lane, asks)
                 raise TimeoutError("a file of the far box hangs") from None
@@ -198,6 +215,7 @@ class Reader:
                 lane.close()
                 if not login.alive:
                     break
+                login.crowded |= fresh and _refused(lane)
         if not login.alive:
             raise LinkDown(login.lost().reason)
         login.check()
@@ -229,3 +247,10 @@ class Reader:
         else:
             self._suspects.update(asks)
             self._rest_until = time.monotonic() + (_REST_SECONDS if self._hung[1:] else 0.0)
+
+
+def _refused(lane: Lane) -> bool:
+    """sshd there has opened no session for it (MaxSessions)."""
+    with suppress(subprocess.TimeoutExpired):
+        return lane.child.wait(1.0) == _FAILED
+    return False

@@ -72,6 +72,10 @@ def alone(ask: Ask, *, gnu: bool) -> Part:
     return _ONE[ask.verb](ask, gnu)
 
 
+def _plain(path: bytes) -> bool:
+    return _PLAIN.match(os.fsdecode(path)) is not None
+
+
 def _chunks(asks: Sequence[Ask]) -> Iterator[list[Ask]]:
     chunk: list[Ask] = []
     size = 0
@@ -285,9 +289,13 @@ def _expect(ask: Ask, gnu: bool) -> Part:
 
     def parse(sections: list[bytes]) -> Answers:
         names, data, errors = sections
-        paths = list(dict.fromkeys(names.split(b"\0")[:-1]))
-        plain = [path for path in paths if _PLAIN.match(os.fsdecode(path))]
-        told = dict.fromkeys(paths, AGAIN) | dict(files(plain, data, errors, gnu=gnu))
+        unmatched = set(map(os.fsencode, ask.more))
+        paths = [
+            path for path in dict.fromkeys(names.split(b"\0")[:-1]) if path not in unmatched or _plain(path)
+        ]
+        told = dict.fromkeys(paths, AGAIN)
+        if all(map(_plain, paths)):  # else one's header would be taken for what another holds
+            told |= dict(files(paths, data, errors, gnu=gnu))
         yield ask, {os.fsdecode(path): answer for path, answer in told.items()}
 
     return Part(f"h {' '.join(map(pattern, ask.more))}\n", 3, parse)

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from halotui.fields import CHARTED
 from halotui.format import count, duration
-from halotui.model import GPU_SOURCE, Server, ServerState, Severity, Source, SourceState
+from halotui.model import GPU_SOURCE, NO_FORWARDING, Server, ServerState, Severity, Source, SourceState
 from halotui.rules import Level, Proof, Rule, Symptom, Undefined, View
 
 _RESET = {
@@ -49,7 +49,9 @@ def _server_down(view: View) -> Iterator[Symptom | Undefined]:
                 else "Read the log of what starts it.",
             )
         elif server.state == ServerState.DOWN:
-            severity, title = _how_bad(view, server)
+            barred = server.reason == NO_FORWARDING
+            worst = (Severity.WARNING, f"No {_name(server)} answers") if barred else _how_bad(view, server)
+            severity, title = worst
             stopped = severity is Severity.INFO
             requests = sum(1 for _ in view.history.requests(server.url))
             evidence = server.reason or "connection refused"
@@ -58,9 +60,15 @@ def _server_down(view: View) -> Iterator[Symptom | Undefined]:
                 severity=severity,
                 title=title,
                 evidence=f"{evidence}, after {count(requests)} finished requests" if requests else evidence,
-                why="It was asked to, by Ctrl-C or another signal." if stopped else None,
+                why="It was asked to, by Ctrl-C or another signal."
+                if stopped
+                else "Whether it runs is not known: no connection to it is let through."
+                if barred
+                else None,
                 fix="Start it again, if that was a mistake."
                 if stopped
+                else "In its sshd_config: AllowTcpForwarding local, PermitOpen; or permitopen of the key."
+                if barred
                 else f"Read the end of {server.log_path}, then start it again."
                 if server.log_path
                 else None,

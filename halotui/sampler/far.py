@@ -12,7 +12,7 @@ from halotui.sampler.clock import Clock
 T = TypeVar("T")
 
 LEAST = 0.5  # seconds: a command there
-TRIPS = 12  # that a look may take: the first one asks one thing after the other
+TRIPS = 30  # that a look may take: the first one asks one thing after the other
 MOST = 15.0  # seconds
 UNKNOWN = 0.3  # seconds of a round trip that nobody has measured yet
 SLEPT = 5.0  # seconds that our wall clock may run ahead of the monotonic one within a tick

@@ -73,7 +73,7 @@ class SystemWatch:
             good = self._good.get(id_)
             yield standing(
                 id_,
-                _NAMES[id_],
+                _NAMES[id_] if self._host.here else "procfs, sysfs" if id_ == SYSTEM_SOURCE else "procfs",
                 answer.trouble,
                 age=now - good.at if good else None,
                 took=good.took if good else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -28,9 +29,10 @@ class Captured(Popup[None]):
     TITLE: ClassVar = "peak"
     BINDINGS: ClassVar = [Binding("y", "copy", "copy"), BACK]
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, far: str = "") -> None:
+        """``far``: as the user calls the far box that it is of."""
         super().__init__()
-        self._run = run
+        self._run, self._far = run, far
 
     def on_mount(self) -> None:
         self._draw()
@@ -39,19 +41,19 @@ class Captured(Popup[None]):
         self._draw()
 
     def _draw(self) -> None:
-        self.write(sheet(self._run, self.room))
+        self.write(sheet(self._run, self.room, self._far))
 
     def action_copy(self) -> None:
-        self.app.copy_to_clipboard(markdown(self._run))
+        self.app.copy_to_clipboard(markdown(self._run, self._far))
         self.notify("copied, as Markdown", timeout=2)
 
 
-def sheet(run: Run, width: int = 100) -> list[Part]:
+def sheet(run: Run, width: int = 100, far: str = "") -> list[Part]:
     """The whole of it, in lines of at most ``width`` cells but for what has no end."""
-    return list(_parts(run, width))
+    return list(_parts(run, width, far))
 
 
-def markdown(run: Run) -> str:
+def markdown(run: Run, far: str = "") -> str:
     """The same to paste: a table, and a line for each of the rest."""
     summary = run.summary
     lines = [f"**{harmless(run.label)}**, {clock(run.seconds or 0)}", ""]
@@ -60,12 +62,12 @@ def markdown(run: Run) -> str:
         lines.append(f"|---|{'---:|' * len(_HEAD)}")
         lines += [f"| {' | '.join((_name(track, summary), *_cells(track)))} |" for track in _sorted(summary)]
         lines.append("")
-    lines += [f"- {name}: {text}" for name, text in _facts(run)]
+    lines += [f"- {name}: {text}" for name, text in _facts(run, far)]
     lines += [f"- mark {_since(run, mark.time)}: {harmless(mark.label)}" for mark in run.marks]
     return "\n".join(lines) + "\n"
 
 
-def _parts(run: Run, width: int) -> Iterator[Part]:
+def _parts(run: Run, width: int, far: str) -> Iterator[Part]:
     summary = run.summary
     if run.status is Status.OK:
         yield "✓ ", GOOD
@@ -80,7 +82,7 @@ def _parts(run: Run, width: int) -> Iterator[Part]:
     yield "\n", ""
     for note in summary.notes if summary is not None else ():
         yield f"! {note}\n", WARN
-    for name, text in _facts(run):
+    for name, text in _facts(run, far):
         yield f"{name:<10}", DIM
         yield f"{text}\n", ""
     for mark in run.marks:
@@ -139,14 +141,15 @@ def _signed(track: Track, value: float | None) -> str:
     return f"{'-' if value < 0 else '+'}{_show(track, abs(value))}" if value else "0"
 
 
-def _facts(run: Run) -> Iterator[tuple[str, str]]:
+def _facts(run: Run, far: str) -> Iterator[tuple[str, str]]:
     summary = run.summary
     if summary is not None:
         yield "energy", energy(summary.energy_joules, summary.seconds)
         yield "throttled", _limited(summary.throttled)
         late = f", {summary.late} late" if summary.late else ""
         yield "samples", f"{format.count(summary.samples)} at {summary.hertz:g} Hz{late}"
-    yield "stored", f"halotui runs show {run.id}" if run.id else "no: it is gone when this is put away"
+    there = f" --ssh {shlex.quote(far)}" if far else ""
+    yield "stored", f"halotui runs show {run.id}{there}" if run.id else "no: it is gone when this is put away"
 
 
 def energy(joules: float | None, seconds: float) -> str:

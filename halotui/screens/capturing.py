@@ -26,6 +26,11 @@ Strip = Callable[[int], list[Row]]
 class Cockpit(Protocol):
     """What is needed of the app."""
 
+    @property
+    def far(self) -> str:
+        """The name of a far box; empty: it is this one."""
+        ...
+
     def server(self) -> Server | None: ...
 
     def frame(self) -> Frame | None: ...
@@ -83,7 +88,7 @@ class Capturing:
                 self._settle()
         if run is not None:
             await self._cockpit.looked()
-            await self._app.push_screen_wait(Captured(run))
+            await self._app.push_screen_wait(Captured(run, self._cockpit.far))
 
     async def _turn(self) -> Run | None:
         """The run that has ended, if one has."""

@@ -166,7 +166,9 @@ def told(seat: Seat, job: BoxRow | None = None) -> Text:
     text.append(f"{box.title}\n", "bold")
     host = box.frame.host if box.frame is not None else ""
     about = [*([host] if host != box.title else []), *box.groups]
-    text.append(" · ".join(word for word in about if word) + "\n\n", "dim")
+    if known := " · ".join(word for word in about if word):
+        text.append(f"{known}\n", "dim")
+    text.append("\n")
     lines = [*link_words.lines(box.link, time.time()), ("Trouble", box.trouble)]
     if job is not None:
         lines.append(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 from textual.app import App
 
 from halotui.model import Finding, Frame, Link, LinkState, Server
@@ -53,6 +55,7 @@ class Seat:
         self.feed: Feed | None = None
         self.latest: Frame | None = None  # also while the picture is held still
         self.taken = 0  # frames
+        self._taken_at = 0.0  # Unix seconds, of the last one
         self.trouble = ""  # why no frames come, where that is not its link
         self.replay: Replay | None = None
         self.strip_rows: Strip | None = None  # the line above the foot
@@ -79,8 +82,16 @@ class Seat:
 
     @property
     def link(self) -> Link | None:
-        """To a far box; None: it is this one."""
-        return self.station.link() if self.station.link is not None else None
+        """To a far box; None: it is this one. One that came back is there with its first frame."""
+        link = self.station.link() if self.station.link is not None else None
+        if link is not None and link.state is LinkState.UP and 0 < self._taken_at < link.since_time:
+            return msgspec.structs.replace(link, state=LinkState.CONNECTING)
+        return link
+
+    @property
+    def far(self) -> str:
+        """The name of a far box; empty: it is this one."""
+        return self.station.name if self.station.link is not None else ""
 
     @property
     def away(self) -> bool:
@@ -120,7 +131,7 @@ class Seat:
         assert self.feed is not None
         async for frame in self.feed.frames():
             self.latest, self.trouble = frame, ""
-            self.taken += 1
+            self.taken, self._taken_at = self.taken + 1, time.time()
             if self.replay is not None and self.replay.anew:
                 self.view.anew(self.feed.history, self.replay.logs)
             if not self.view.frozen:

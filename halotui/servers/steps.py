@@ -6,53 +6,39 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 from msgspec.structs import replace
 
 from halotui.actions import Progress, Speed, Step
 from halotui.collectors.http_wire import door_of
-from halotui.collectors.llama_http import HttpKind, HttpProblem, LlamaHttp
+from halotui.collectors.llama_http import HttpKind, HttpProblem
 from halotui.collectors.llama_process import NAME
 from halotui.format import duration
-from halotui.hosts import Host, LinkDown
+from halotui.hosts import Host
 from halotui.hosts.hands import MARK, Hands, Identity
 from halotui.safe import clean
 from halotui.servers import pools, stopping, there, verify
 from halotui.servers.guard import BACK, Guard
 from halotui.servers.journal import Book, Journal
-from halotui.servers.launch import Launch, Plan
+from halotui.servers.launch import Launch
 from halotui.servers.loading import Loading
+from halotui.servers.reaching import Failed as Failed
+from halotui.servers.reaching import Reaching
 from halotui.servers.speed import measure
 from halotui.servers.stopping import Patience
 
-T = TypeVar("T")
-
 LOOK_SECONDS = 0.25
-HEALTH_SECONDS = 5.0
 LINGER_SECONDS = 70.0  # what the kernel keeps of closed connections
 TAIL_LINES = 15
-BEATS = 6  # in the time that the guard waits for one
-DISMISSALS = 30  # tries, a second between them
 _NO_PORT = "couldn't bind HTTP server socket"
-
-
-class Failed(Exception):
-    """The new server is not one to keep."""
-
-    def __init__(self, reason: str, tail: tuple[str, ...] = ()) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.tail = tail
 
 
 class Cancelled(Exception):
     """The user wants back what ran."""
 
 
-class Steps:
+class Steps(Reaching):
     """What an undertaking is made of. ``tell`` hears of progress, ``ask`` answers a question ("kill"),
     ``cancel`` is set to go back.
     """
@@ -68,24 +54,16 @@ class Steps:
         patience: Patience | None = None,
         guard: Guard | None = None,
     ) -> None:
-        self.journal = journal
+        super().__init__(journal, host, hands, guard)
         self.cancel = asyncio.Event()
-        self._host = host
-        self._hands = hands
         self._book = book
         self._tell = tell
         self._ask = ask
         self._patience = patience or Patience()
-        self._guard = guard  # of a far box
-        self._beating: asyncio.Task[None] | None = None
         self._loading: Loading | None = None
         self._started: float | None = None  # when we started what loads now
         self._served = 0.0  # since when it serves
         self._step_began = time.monotonic()
-
-    @property
-    def _plan(self) -> Plan:
-        return self.journal.plan
 
     async def _stop(self, who: Identity, launch: Launch) -> None:
         held = await asyncio.to_thread(pools.pool_bytes, self._host)
@@ -271,89 +249,12 @@ class Steps:
         self._loading = self._loading or Loading(self._host, launch, self._pool)
         return self._loading.ratio(new.pid)
 
-    async def _already(self, launch: Launch, mark: str) -> Identity | None:
-        """What was started before it was cut off, if it lives."""
-        if launch.hands_over:
-            return await self._found(launch)
-        living = await asyncio.to_thread(self._hands.marked, mark)
-        return self.journal.new if self.journal.new in living else living[0] if living else None
-
-    async def _found(self, launch: Launch) -> Identity | None:
-        """The process behind a command that handed over; never what ran before."""
-        try:
-            told = await self._hands.run(launch.find_pid, env=launch.env or None)
-        except LinkDown:
-            raise
-        except (OSError, TimeoutError):
-            return None
-        pid = told.out.strip()
-        known = pid.isdecimal() and int(pid)
-        who = await asyncio.to_thread(self._hands.identify, int(pid)) if known else None
-        before = self._plan.before
-        return None if before is not None and who == before.who else who
-
     async def _answers(self, launch: Launch) -> bool:
         http = verify.same_server(self._host, launch)
         try:
             return await self._healthy(http)
         finally:
             await http.aclose()
-
-    async def _alive(self, who: Identity) -> bool:
-        return await asyncio.to_thread(self._hands.alive, who)
-
-    async def _healthy(self, http: LlamaHttp) -> bool:
-        return await self._through(lambda: _healthy(http))
-
-    async def _through(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Its answer. While there is no link nothing is known: a worker's host waits until there is."""
-        while True:
-            try:
-                return await ask()
-            except LinkDown:
-                await asyncio.to_thread(there.stat, self._host, "/")
-
-    # --- the guard of a far box
-
-    async def _guarded_there(self) -> None:
-        """From now on the box itself puts back what ran, should we be gone. Raises OSError."""
-        guard = self._guard
-        if guard is None or self._plan.before is None or self._plan.after is None:
-            return
-        await self._through(lambda: asyncio.to_thread(guard.stand))
-        self._beating = self._beating or asyncio.create_task(self._beat(guard))
-
-    async def _beat(self, guard: Guard) -> None:
-        while True:
-            await asyncio.sleep(guard.heart / BEATS)
-            with suppress(OSError):  # there is no link: who needs it waits for it
-                await asyncio.to_thread(guard.beat)
-
-    async def _unguarded(self) -> None:
-        """It has come to its end, or is taken up anew. Without a link it sees itself that a server lives."""
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.gather(self._beating, return_exceptions=True)
-            self._beating = None
-        if self._guard is None:
-            return
-        for _ in range(DISMISSALS):
-            try:
-                await asyncio.to_thread(self._guard.dismiss)
-                break
-            except OSError:
-                await asyncio.sleep(1)
-
-    async def _came_back(self) -> Identity | None:
-        """What the box has put back itself."""
-        if self._guard is None or self._plan.before is None:
-            return None
-        return await self._already(self._plan.before.launch, self._plan.id + BACK)
-
-    async def _raise_if_back(self) -> None:
-        """Raises Failed: the new one is not to be started beside it."""
-        if not self.journal.undoing and await self._came_back():
-            raise Failed("the link was down, and the box has put back what ran by itself")
 
     def _stop_if_cancelled(self) -> None:
         if self.cancel.is_set() and not self.journal.undoing:
@@ -395,18 +296,6 @@ class Steps:
             self._note(f"not written down: {error.strerror}")  # a full disk must not keep it from coming back
         self._step_began = time.monotonic()
         self._say(step, text)
-
-
-async def _healthy(http: LlamaHttp) -> bool:
-    """Whether it serves; one that wants another key does. Raises nothing."""
-    try:
-        async with asyncio.timeout(HEALTH_SECONDS):
-            await http.health()
-    except HttpProblem as problem:
-        return problem.kind is HttpKind.LOCKED
-    except TimeoutError:
-        return False
-    return True
 
 
 def _telling(line: str) -> bool:

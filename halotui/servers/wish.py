@@ -6,10 +6,8 @@ what runs. The patch comes last. Nothing is read here but a key file.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,6 +18,7 @@ from halotui.hosts import Process
 from halotui.safe import clean
 from halotui.servers.as_profile import ENGINES, for_a_server, port_of
 from halotui.servers.launch import Runner
+from halotui.servers.login import Login
 from halotui.servers.profile import NO_DRAFT, OWN_KEYS, SOURCES, Profile, meant, resolve
 from halotui.servers.runners import KEY
 from halotui.servers.running import Running, session_free
@@ -27,7 +26,6 @@ from halotui.servers.secret import withdraw
 from halotui.servers.vocabulary import BY_NAME, Word, from_environment, parse, patched, spoken, values
 
 DRAWN = "draft-simple"  # the speculation that needs a model of its own
-PATHS = ("model", "draft", "log-file")
 # They say where a binary's libraries are: another one must not find them.
 OF_THE_BINARY = ("LD_LIBRARY_PATH", "LD_PRELOAD", "GGML_BACKEND_PATH")
 # A backend names its own devices: Vulkan0 is nothing to ROCm.
@@ -55,47 +53,6 @@ class Wish(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Without environment and key: a traceback may print it."""
         return f"Wish({self.name!r}, {self.url!r})"
-
-
-class Login(NamedTuple):
-    """Whose words a profile's are: of our user on that box. Keys are named by, and lie with, us here."""
-
-    environ: Mapping[str, str]
-    keys: Mapping[str, str]
-    home: str | None  # None: ours, here
-
-    def path(self, text: str) -> str:
-        """With ``~`` said in full, here ``~user`` too; nothing else."""
-        if self.home is None:
-            return os.path.expanduser(text)  # noqa: PTH111 - an unknown user's ~ stays as it is
-        return self.home + text[1:] if text == "~" or text.startswith("~/") else text
-
-    @property
-    def directory(self) -> str:
-        return str(Path.home()) if self.home is None else self.home
-
-    def paths(self, settings: Patch) -> dict[str, Value | None]:
-        return {
-            name: self.path(value) if name in PATHS and isinstance(value, str) else value
-            for name, value in settings.items()
-        }
-
-    def full(self, said: Profile) -> Profile:
-        """A profile, its paths said in full."""
-        flags = {
-            name: self.path(value) if name in PATHS and isinstance(value, str) else value
-            for name, value in said.flags.items()
-        }
-        return replace(
-            said,
-            binary=tuple(map(self.path, said.binary_words)),
-            model=self.path(said.model),
-            draft=self.path(said.draft),
-            log=self.path(said.log),
-            cwd=self.path(said.cwd),
-            flags=flags,
-            extra=tuple(map(self.path, said.extra_words)),
-        )
 
 
 class Place(Struct, frozen=True):

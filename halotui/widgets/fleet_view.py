@@ -140,7 +140,8 @@ def header(view: FleetView, width: int) -> Line:
 def body(view: FleetView, width: int, height: int) -> list[Line]:
     """Between header and footer."""
     plan = _plan(view, width)
-    above = [] if plan.title else _band(view, width, height // 8)
+    spare = min(height // 3, height - 2 - len(view.rows))
+    above = [] if plan.title else _band(view, width, max(height // 8, spare))
     view.room = max(1, height - len(above) - 2)
     view.top = max(0, min(view.top, len(view.rows) - view.room))
     out = [*above, rule("boxes", width, _note(view, plan)), _headings(view, plan, width)]

@@ -20,7 +20,7 @@ def standing(link: Link, now: float) -> str:
         return f"link lost {age}{_again(link, now)}"
     if link.state is LinkState.CONNECTING:
         return f"connecting {age}"
-    return "refused" if link.state is LinkState.REFUSED else str(link.state)
+    return f"refused {age}" if link.state is LinkState.REFUSED else str(link.state)
 
 
 def short(link: Link | None, now: float) -> str:
@@ -54,10 +54,10 @@ def lines(link: Link | None, now: float) -> list[tuple[str, str]]:
     """All of it, each with a label."""
     if link is None:
         return [("Link", "none: it is the box we run on")]
-    up = link.state is LinkState.UP
+    up, lost = link.state is LinkState.UP, link.state is LinkState.LOST
     since = f"since {format.clock(link.since_time)}"
     trip = link.round_trip_seconds
-    told = [("Link", f"{link.state} {since}{'' if up else ' · ' + standing(link, now)}")]
+    told = [("Link", f"{link.state} {since}{_again(link, now) if lost else ''}")]
     told += [("Delay", f"{format.seconds(trip)}, there and back")] if up and trip is not None else []
     told += [("Reason", link.reason)] if link.reason else []
     told += [("To do", link.hint)] if link.hint else []
@@ -82,4 +82,4 @@ def _again(link: Link, now: float) -> str:
     if link.retry_time is None:
         return ""
     left = link.retry_time - now
-    return f", again in {format.duration(left)}" if left >= 1 else ", again now"
+    return f", again in {format.duration(left)}" if left >= 1 else ", trying"

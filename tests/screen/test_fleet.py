@@ -131,7 +131,8 @@ async def test_what_is_lost_is_dim_and_does_not_count() -> None:
 
 async def test_what_is_wrong_is_told_where_the_rows_have_no_room() -> None:
     async with opened(fleets.four(), (80, 24)) as hand:
-        assert hand.rows[1].startswith(f" ✖ loft {NOT_LET_IN}") and hand.rows[2] == "   and 2 more"
+        assert hand.rows[1].startswith(f" ✖ loft {NOT_LET_IN}")
+        assert [row[:10] for row in hand.rows[2:5]] == [" ✖ strix-2", " ▲ strix-2", "─ boxes ──"]
 
 
 async def test_in_order_by_keys_and_by_headings() -> None:
@@ -291,6 +292,8 @@ async def test_a_lost_link_dims_the_cockpit_and_its_age_counts() -> None:
         await hand.press("0")
         assert "lost 1" in hand.row("alpha") and "1 warning" not in hand.rows[0]
         posts[0].link = link()
+        await hand.until(lambda: "connecting" in hand.row("alpha"))  # no number is of now yet
+        assert "1 warning" not in hand.rows[0]
         posts[0].feed.more.put_nowait(box("alpha", findings=[finding()]))
         await hand.until(lambda: "12 ms" in hand.row("alpha") and "1 warning" in hand.rows[0])
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -207,13 +208,13 @@ async def test_three_hundred_milliseconds_cost_one_round_trip(server: Sshd) -> N
             paths = [path for path in paths if os.access(path, os.R_OK)]
             far.expect("/proc/sys/kernel/*")
             await asyncio.to_thread(lambda: [_or_error(far, path) for path in paths])
-            await asyncio.sleep(1.1)
+            await asyncio.sleep(1.6)
             for _ in range(2):
                 before, start = far.trips, time.monotonic()
                 await asyncio.to_thread(lambda: [_or_error(far, path) for path in paths])
                 assert far.trips - before == 1
                 assert time.monotonic() - start < 5
-                await asyncio.sleep(1.1)
+                await asyncio.sleep(1.6)
             assert 0.3 <= (far.link.round_trip_seconds or 0) < 5
 
 
@@ -222,6 +223,42 @@ def _or_error(far: SshHost, path: str) -> bytes | None:
         return far.read(path)
     except OSError:
         return None
+
+
+async def test_an_sshd_that_allows_little(tmp_path: Path) -> None:
+    options = ("MaxSessions 1", "AllowTcpForwarding no")
+    with sshd(tmp_path, options=options) as server, socket.create_server(("127.0.0.1", 0)) as listener:
+        config = server.config.read_text()
+        server.config.write_text(f"IgnoreUnknown Odd\nOdd yes\n{config}")  # the user's own words count
+        async with host(server) as far:
+            await far.open()
+            assert await read(far)
+            assert (await asyncio.to_thread(far.stat, "/sys")).mode
+            with pytest.raises(OSError, match="MaxSessions"):
+                await asyncio.to_thread(far.run, ["true"])
+            address = listener.getsockname()
+            path = await far.door(*address)
+            assert path
+            reader, writer = await asyncio.open_unix_connection(path)
+            assert await reader.read() == b""
+            writer.close()
+            with pytest.raises(OSError, match="forwards no connection"):
+                await far.door(*address)
+
+
+async def test_silence_of_the_link_is_not_the_box_s(server: Sshd) -> None:
+    async with host(server) as far:
+        await far.open()
+        await read(far)
+        began = time.monotonic()
+        await read(far, "/proc/stat")
+        assert await far.heard(began)
+        assert await far.heard(time.monotonic() + 1)  # nothing was asked, and it answers
+        server.freeze()
+        try:
+            assert not await far.heard(time.monotonic() + 1)
+        finally:
+            server.thaw()
 
 
 async def test_killed_we_leave_nothing(server: Sshd) -> None:

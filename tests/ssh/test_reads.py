@@ -21,7 +21,7 @@ import pytest_asyncio
 from halotui.hosts.local import LocalHost
 from halotui.hosts.ssh import Far, SshHost
 from halotui.hosts.ssh_errno import Failed
-from halotui.hosts.ssh_reads import AGAIN, files
+from halotui.hosts.ssh_reads import AGAIN, Ask, files, parts
 from sshd import Sshd, sshd
 
 pytestmark = pytest.mark.slow
@@ -271,6 +271,13 @@ async def test_doors(far: SshHost, tmp_path: Path) -> None:
     for listener in (unix, tcp):
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+
+
+def test_an_odd_name_among_many_makes_all_of_them_doubtful() -> None:
+    (part,) = parts((Ask("expect", "", ("/d/*",)),), gnu=True)
+    names = b"/d/a\0/d/b c\0"
+    ((_, told),) = part.parse([names, b"==> /d/a <==\nx\n==> /d/b c <==\ny", b""])
+    assert told == {"/d/a": AGAIN, "/d/b c": AGAIN}
 
 
 def test_a_forged_header_is_never_believed() -> None:
