@@ -6,7 +6,6 @@ Nothing is installed or written there. What is read again and again comes in one
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import time

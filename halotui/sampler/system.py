@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,12 +60,16 @@ class SystemWatch:
         if now >= self._due:
             self._due = now + (SOON if self._before is None else EVERY) - _EARLY
             asked[SYSTEM_SOURCE] = self._ask(SYSTEM_SOURCE, self._look)
-        for id_, answer in asked.items():
-            try:
-                self._take(id_, await answer)
-            except (Unavailable, LinkDown) as error:
-                trouble = error if isinstance(error, Unavailable) else unforeseen(error)
-                self._take(id_, _Answer(self._clock.monotonic(), trouble=trouble))
+        try:
+            for id_, answer in asked.items():
+                try:
+                    self._take(id_, await answer)
+                except (Unavailable, LinkDown) as error:
+                    trouble = error if isinstance(error, Unavailable) else unforeseen(error)
+                    self._take(id_, _Answer(self._clock.monotonic(), trouble=trouble))
+        finally:
+            for answer in asked.values():  # who is cancelled awaits none of the others
+                answer.close()
 
     def sources(self) -> Iterator[Source]:
         now = self._clock.monotonic()
@@ -99,7 +103,7 @@ class SystemWatch:
             self.system = system(answer.value, before, answer.at - at)
             self._before = answer.at, answer.value
 
-    def _ask(self, id_: str, read: Callable[[], Any]) -> Awaitable[_Answer]:
+    def _ask(self, id_: str, read: Callable[[], Any]) -> Coroutine[Any, Any, _Answer]:
         return self._workers[id_].send(lambda: self._answer(read), self._clock.allow(DEADLINE))
 
     def _answer(self, read: Callable[[], Any]) -> _Answer:

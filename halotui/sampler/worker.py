@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -53,7 +53,7 @@ class Worker:
         """The function's result, or its exception; ``Unavailable(HUNG)`` past ``deadline`` seconds."""
         return await self.send(function, deadline)
 
-    def send(self, function: Callable[[], T], deadline: float) -> Awaitable[T]:
+    def send(self, function: Callable[[], T], deadline: float) -> Coroutine[Any, Any, T]:
         """The same, sent at once and awaited later."""
         if self._far is not None:
             function, deadline = whole(self._far, function), deadline + slack(self._far)

@@ -174,6 +174,9 @@ def lasting(frame: Frame, root: Path) -> Any:
 
     found = without(json.loads(msgspec.json.encode(frame).decode().replace(str(root), "ROOT")))
     found["sources"] = [one for one in found["sources"] if one["id"] not in ("kernel", "amdsmi")]
+    for one in found["sources"]:
+        if one["id"] == "memory":
+            del one["name"]  # psutil here, procfs there
     found["kernel"] = [{key: one[key] for key in one if key != "time"} for one in found.get("kernel", ())]
     return found
 
