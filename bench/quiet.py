@@ -12,11 +12,12 @@ import sys
 import time
 
 from halotui.commands.cockpit import Demo
+from halotui.commands.places import this_box
 from halotui.config import Settings
 
 
 async def watch(minutes: float) -> int:
-    feed = await Demo(Settings(), {}).look(False)
+    feed = await Demo(this_box(Settings(), {})).look(False)
     frames, requests, found, end = 0, 0, {}, time.monotonic() + minutes * 60
     try:
         async for frame in feed.frames():

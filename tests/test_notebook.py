@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from builders import URL, frame, request, server
 from halotui import notebook as module
 from halotui.commands.cockpit import Live
+from halotui.commands.places import this_box
 from halotui.config import Settings
 from halotui.history import History
 from halotui.ledger import Incident, Key, Ledger, Metric, Observation, Setup, Silence, Software
@@ -269,7 +270,7 @@ async def test_the_cockpit_has_one_and_a_single_look_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    box = Live(Settings(urls=("http://127.0.0.1:9",)), {})
+    box = Live(this_box(Settings(urls=("http://127.0.0.1:9",)), {}))
     alone = await box.look(True)
     await alone.close()
     assert await box.silence("np-slots", "", 60)  # says why not

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BODY = 1 << 20  # bytes of an answer
+_NO_CONNECTION = "no connection"
 SEED = 2  # of the text: no four words in a row come twice in its first thousand
 STEP = 61  # tokens between the beginnings of two prompts
 _TEXT = """
@@ -145,9 +146,13 @@ async def completer(
     import httpx
 
     with _plainly():
+        try:
+            transport = await _transport(url, door)
+        except OSError:  # no way to a far box
+            raise HttpProblem(HttpKind.REFUSED, _NO_CONNECTION) from None
         unix = url.startswith("unix:")
         async with httpx.AsyncClient(
-            transport=await _transport(url, door),
+            transport=transport,
             base_url="http://localhost" if unix else url,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=None,
@@ -176,8 +181,8 @@ def _plainly() -> Iterator[None]:
 
     try:
         yield
-    except (httpx.ConnectError, httpx.ConnectTimeout, OSError):  # the latter: no way to a far box
-        raise HttpProblem(HttpKind.REFUSED, "no connection") from None
+    except (httpx.ConnectError, httpx.ConnectTimeout):
+        raise HttpProblem(HttpKind.REFUSED, _NO_CONNECTION) from None
     except (httpx.NetworkError, httpx.RemoteProtocolError):
         raise HttpProblem(HttpKind.FAILED, "broken HTTP: it closed the connection") from None
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:

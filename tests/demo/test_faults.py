@@ -8,6 +8,7 @@ import time
 import pytest
 
 from halotui.commands.cockpit import Demo
+from halotui.commands.places import this_box
 from halotui.config import Settings
 from halotui.demo import FAULTS
 from halotui.demo.faults import TABLE
@@ -31,7 +32,7 @@ async def test_a_fault_raises_itself_alone(some: tuple[str, ...]) -> None:
 
 async def raised(fault: str) -> dict[str, str]:
     """What is found on such a box, until a while after the first finding: id -> evidence."""
-    feed = await Demo(Settings(), {"fault": fault}).look(False)
+    feed = await Demo(this_box(Settings(), {"fault": fault})).look(False)
     found: dict[str, str] = {}
     end = time.monotonic() + PATIENCE
     try:
@@ -50,7 +51,7 @@ async def raised(fault: str) -> dict[str, str]:
 
 async def test_a_healthy_box_is_silent() -> None:
     """For a while; ten minutes of it: ``python bench/quiet.py``."""
-    feed = await Demo(Settings(), {}).look(False)
+    feed = await Demo(this_box(Settings(), {})).look(False)
     found: dict[str, str] = {}
     try:
         async with asyncio.timeout(90):

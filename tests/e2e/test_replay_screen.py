@@ -251,6 +251,14 @@ def test_nothing_is_written_behind_the_history(box: tuple[Path, Path], colours: 
     with capturing(box, **({"NO_COLOR": colours} if colours else {})) as screen:
         screen.press("4")
         screen.wait_for("esc back")
+        for _ in range(20):  # nothing may be on disk yet
+            screen.wait_until(lambda: "most" in screen.text or "Nothing is recorded" in screen.text)
+            if "most" in screen.text:
+                break
+            screen.press("esc")
+            screen.read(0.5)
+            screen.press("4")
+            screen.read(0.5)
         screen.wait_for("most")
         screen.read(1)
         before = len(screen.raw)

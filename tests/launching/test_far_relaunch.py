@@ -189,7 +189,7 @@ async def test_a_worker_and_its_link_that_die_after_the_stop(office: FarOffice) 
 
     office.box.start()
     office.profiles = {}
-    desk = await office.far_desk(PATIENT)
+    desk = await office.far_desk(CALM)
     standing = await desk.standing()
     assert standing and standing.step is Step.STOPPED and not standing.running
     finished = await done(desk, await desk.prepare(Ask(kind=Kind.FINISH)))
