@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from halotui.commands import words
+
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -55,21 +57,8 @@ def add(commands: Commands, argv: Sequence[str]) -> None:
 
 
 def _what(group: argparse._ArgumentGroup) -> None:
-    """The same words as of the dashboard."""
-    group.add_argument("-u", "--url", action="append", help="a llama-server; default: those of the box")
-    group.add_argument(
-        "--ssh", action="append", metavar="[USER@]HOST", help="a far box (repeat for several; . is this box)"
-    )
-    group.add_argument(
-        "--fleet", nargs="?", const="", metavar="GROUP", help="all boxes of [hosts], or those of a group"
-    )
-    group.add_argument("--ssh-config", metavar="FILE", help="ssh's own configuration, as ssh -F")
-    group.add_argument("--log", metavar="PATH", help="log of the first server")
-    group.add_argument("--api-key-env", metavar="NAME", help="variable that holds the API key")
-    group.add_argument("--gpu-source", metavar="SOURCE", help="where GPU numbers come from (auto)")
-    group.add_argument("--sysfs", type=Path, metavar="PATH", help="root of sysfs (/sys)")
-    group.add_argument("--procfs", type=Path, metavar="PATH", help="root of procfs (/proc)")
-    group.add_argument("--config", type=Path, metavar="FILE", help="settings instead of config.toml")
+    words.add(group, "-u --url", *words.WHICH, "--fleet", "--log", "--api-key-env", "--gpu-source")
+    words.add(group, "--sysfs", "--procfs", "--config")
     group.add_argument("--demo", action="store_true", help="a demo box")
     group.add_argument("--fault", metavar="FAULT", help="of the demo box")
 

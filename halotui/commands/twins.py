@@ -90,8 +90,7 @@ def _line(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="a line a frame, until interrupted")
     parser.add_argument("--width", type=int, metavar="N", help="cells at most: what matters least goes first")
     parser.add_argument("--exit-code", action="store_true", help="tell by the exit code how it stands")
-    words.add(parser, *words.BOX, *words.SERVERS, "-i --interval", "--gpu-source")
-    parser.add_argument("--fleet", nargs="?", const="", metavar="GROUP", help="all boxes of [hosts]")
+    words.add(parser, *words.BOX, *words.SERVERS, "-i --interval", "--gpu-source", "--fleet")
 
 
 def _hooks(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,13 @@ _WORDS: dict[str, dict[str, Any]] = {
         "help": "a far box instead of this one, or one of [hosts] in the config",
     },
     "--ssh-config": {"metavar": "FILE", "help": "ssh's own configuration, as ssh -F"},
+    "--fleet": {
+        "nargs": "?",
+        "const": "",
+        "metavar": "GROUP",
+        "help": "all boxes of [hosts] in the config, or those of a group",
+    },
+    "--log": {"metavar": "PATH", "help": "log of the first server"},
     "--sysfs": {"type": Path, "metavar": "PATH", "help": "root of sysfs (/sys)"},
     "--procfs": {"type": Path, "metavar": "PATH", "help": "root of procfs (/proc)"},
     "-u --url": {"action": "append", "help": "a llama-server; default: those of the box"},

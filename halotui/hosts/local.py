@@ -13,20 +13,20 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from stat import S_ISREG
 
 from halotui.hosts import Process, Stat, User, procfs
+from halotui.hosts.child_lines import LONGEST, bury, lines
 from halotui.safe import clean
 
 Sockets = Callable[[int], set[int]]  # pid -> the inodes of its sockets
 
 _CHUNK = 64 * 1024
 _COMM = 15  # the kernel cuts a process name here
-_LINE = 1024 * 1024
 _LISTEN = b"0A"
 _OUTPUT = 4 * 1024 * 1024  # of a command, the first bytes
 _GRACE_SECONDS = 1.0  # a child stuck in the kernel is left behind after this
@@ -178,11 +178,11 @@ class LocalHost:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            limit=_LINE,
+            limit=LONGEST,
         )
         assert child.stdout
         try:
-            async for line in _lines(child.stdout):
+            async for line in lines(child.stdout):
                 yield line
         finally:
             await _end(child, child.stdout)
@@ -310,28 +310,8 @@ def _drain(fd: int, deadline: float) -> bytes:
                 size += len(data)
 
 
-async def _lines(out: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    torn = False  # inside a line that is too long
-    while not out.at_eof():
-        try:
-            line = await out.readuntil()
-        except asyncio.LimitOverrunError as over:
-            await out.readexactly(over.consumed)
-            torn = True
-            continue
-        except asyncio.IncompleteReadError as end:
-            line = end.partial
-        if line and not torn:
-            yield line
-        torn = False
-
-
 async def _end(child: asyncio.subprocess.Process, out: asyncio.StreamReader) -> None:
     if child.returncode is None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_GRACE_SECONDS):
-            while await out.read(_CHUNK):  # a full pipe would keep asyncio from seeing the end
-                pass
-            await child.wait()
+    await bury(child, out, _GRACE_SECONDS)

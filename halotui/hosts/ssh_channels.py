@@ -15,11 +15,12 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from halotui.hosts import LinkDown
+from halotui.hosts.child_lines import LONGEST, bury, lines
 from halotui.hosts.ssh_login import Login
 
 _MOST = 4 * 1024 * 1024  # of each output
 _CHUNK = 64 * 1024
-_LINE = 1024 * 1024
+_GRACE_SECONDS = 1.0
 _AT_ONCE = 3  # sshd allows ten channels in all
 _FAILED = 255  # ssh's own exit code
 _CROWDED = "Session open refused by peer"
@@ -103,13 +104,13 @@ class Channels:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            limit=_LINE,
+            limit=LONGEST,
         )
         assert child.stdin and child.stdout
         try:
             child.stdin.write(os.fsencode(text))
             begun = False
-            async for line in _lines(child.stdout):
+            async for line in lines(child.stdout):
                 if begun:
                     yield line
                 elif line == f"{mark}-\n".encode():
@@ -192,30 +193,10 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-async def _lines(out: asyncio.StreamReader) -> AsyncGenerator[bytes, None]:
-    torn = False  # inside a line that is too long
-    while not out.at_eof():
-        try:
-            line = await out.readuntil()
-        except asyncio.LimitOverrunError as over:
-            await out.readexactly(over.consumed)
-            torn = True
-            continue
-        except asyncio.IncompleteReadError as end:
-            line = end.partial
-        if line and not torn:
-            yield line
-        torn = False
-
-
 async def _leave(child: asyncio.subprocess.Process) -> None:
     assert child.stdin and child.stdout
     child.stdin.close()
     if child.returncode is None:
         with suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGKILL)  # child.kill() would take its exit from asyncio's watcher
-    with suppress(TimeoutError):
-        async with asyncio.timeout(1.0):
-            while await child.stdout.read(_CHUNK):  # a full pipe would keep asyncio from seeing the end
-                pass
-            await child.wait()
+    await bury(child, child.stdout, _GRACE_SECONDS)
