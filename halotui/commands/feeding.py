@@ -72,13 +72,6 @@ def told(settings: Settings, state: Path, say: Callable[[str], None] | None) -> 
     return Hooks(settings.hooks, state, say)
 
 
-def usual_ledger() -> Path:
-    """That of this user."""
-    from halotui import config
-
-    return config.state_dir() / STORE
-
-
 def _notebook(path: Path) -> Notebook:
     from halotui.notebook import Notebook
 
